@@ -1,0 +1,1 @@
+//! Load generator, peers and the report of `cargo xtask run` and `cargo xtask bench`.

@@ -1,0 +1,1 @@
+//! HNP's data plane.

@@ -1,0 +1,2 @@
+//! The binary `hnp`.
+fn main() {}

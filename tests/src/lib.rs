@@ -1,0 +1,1 @@
+//! The node under test and what surrounds it: fake upstreams, real clients, measurements of leaks.

@@ -1,0 +1,2 @@
+//! The project's jobs, one file a verb.
+fn main() {}
