@@ -2,4 +2,14 @@
 //!
 //! accept → identify → authorize → connect → relay → account
 
+pub mod access_log;
+pub mod admin;
 pub mod config;
+pub mod dial;
+pub mod flow;
+pub mod http;
+pub mod policy;
+pub mod redirect;
+pub mod relay;
+pub mod target;
+pub mod uring;

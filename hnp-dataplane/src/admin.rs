@@ -1,0 +1,1 @@
+//! Metrics, health and the effective configuration, on an address of their own.

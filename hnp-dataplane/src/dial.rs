@@ -1,0 +1,1 @@
+//! From a target to a connected socket: resolution, Happy Eyeballs, parent proxy.

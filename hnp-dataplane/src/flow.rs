@@ -1,0 +1,1 @@
+//! The stages of a connection, in traffic order.

@@ -1,0 +1,1 @@
+//! HTTP/1 heads: parsed strictly, answered clearly.

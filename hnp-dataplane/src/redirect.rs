@@ -1,0 +1,1 @@
+//! The eBPF half: loading and pinning.

@@ -1,0 +1,1 @@
+//! Bytes from one socket to another.

@@ -1,0 +1,1 @@
+//! The reactor of a worker: io_uring, or epoll where io_uring is forbidden.
