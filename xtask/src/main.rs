@@ -1,2 +1,6 @@
-//! The project's jobs, one file a verb.
+//! The project's jobs, one file a verb. `cargo xtask --help` lists them.
+
+mod install;
+mod shell;
+
 fn main() {}
