@@ -212,7 +212,8 @@ pub struct Dns {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Admin {
-    /// `/metrics`, `/healthz`, `/readyz`, `/config`. Absent: no admin listener.
+    /// `/metrics`, `/healthz`, `/readyz`, `/config`. `"off"` in the file: no admin listener.
+    #[serde(with = "super::units::address_or_off")]
     pub address: Option<SocketAddr>,
 }
 
