@@ -1,1 +1,89 @@
-//! The reactor of a worker: io_uring, or epoll where io_uring is forbidden.
+//! The reactor of a worker: one thread, one executor, one kernel queue; io_uring, or epoll where io_uring is forbidden.
+//!
+//! Both backends answer one question, "may this descriptor be read or written now?"; the system calls that move bytes are
+//! tried first and only `EAGAIN` waits. With io_uring a wait is a one-shot `POLL_ADD` that is submitted by the very
+//! `io_uring_enter` that goes to sleep, so a turn of the loop costs one system call however many waits it starts. With
+//! epoll every descriptor is registered once, edge-triggered.
+//!
+//! Nothing here is a tokio runtime: futures are `!Send` and live on the worker that spawned them. Wakers may be used from any
+//! thread, so runtime-agnostic primitives (`tokio::sync`) work.
+
+mod epoll;
+mod executor;
+mod ring;
+mod socket;
+mod sys;
+mod timer;
+
+use std::future::Future;
+use std::io;
+use std::time::Instant;
+
+pub use executor::{Runtime, now, spawn, task_count, yield_now};
+pub use ring::why_unavailable;
+pub use socket::{Listener, ListenerOptions, Readiness, Socket};
+pub(crate) use sys::{Pipe, splice_from_socket, splice_to_socket};
+pub use timer::{Elapsed, Sleep, sleep, sleep_until, timeout};
+
+/// Which direction a wait is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interest {
+    Read,
+    Write,
+}
+
+/// The mechanism a runtime waits with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// io_uring.
+    IoUring,
+    /// epoll, edge-triggered.
+    Epoll,
+}
+
+impl Mechanism {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Mechanism::IoUring => "io_uring",
+            Mechanism::Epoll => "epoll",
+        }
+    }
+}
+
+/// Makes a runtime on `mechanism` and runs `future` on it, on this thread, to its end. Tasks that are still pending then are
+/// dropped.
+///
+/// # Errors
+/// The kernel refuses the queue: see [`why_unavailable`].
+pub fn run<F: Future>(mechanism: Mechanism, future: F) -> io::Result<F::Output> {
+    Ok(Runtime::new(mechanism)?.block_on(future))
+}
+
+/// The kernel side of a runtime.
+enum Driver {
+    Ring(ring::Ring),
+    Epoll(epoll::Epoll),
+}
+
+impl Driver {
+    fn new(mechanism: Mechanism, wake: &sys::WakeFd) -> io::Result<Driver> {
+        Ok(match mechanism {
+            Mechanism::IoUring => Driver::Ring(ring::Ring::new(wake)?),
+            Mechanism::Epoll => Driver::Epoll(epoll::Epoll::new(wake)?),
+        })
+    }
+
+    /// Hands new waits to the kernel and collects what became ready; sleeps until something did, `until` came (`None`: no
+    /// limit) or another thread woke this one, unless `busy`.
+    fn turn(&mut self, busy: bool, until: Option<Instant>, wake: &sys::WakeFd) -> io::Result<()> {
+        match self {
+            Driver::Ring(ring) => ring.turn(busy, until, wake),
+            Driver::Epoll(epoll) => epoll.turn(busy, until, wake),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! Stream sockets and listeners of a worker: every call is tried first, only `EAGAIN` waits.
+
+use std::future::Future;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
+
+use super::executor::{try_with_driver, with_driver};
+use super::{Driver, Interest, sys};
+
+/// A non-blocking stream socket that belongs to the current worker. Closed when dropped.
+#[derive(Debug)]
+pub struct Socket {
+    source: Source,
+}
+
+/// A descriptor and what the backend knows it by.
+#[derive(Debug)]
+struct Source {
+    fd: OwnedFd,
+    /// Its slot in the epoll backend; io_uring needs none.
+    slot: Option<usize>,
+    /// Wakers and slots belong to the thread.
+    _local: std::marker::PhantomData<*const ()>,
+}
+
+impl Source {
+    fn new(fd: OwnedFd) -> io::Result<Source> {
+        let slot = with_driver(|driver| match driver {
+            Driver::Ring(_) => Ok(None),
+            Driver::Epoll(epoll) => epoll.register(fd.as_fd()).map(Some),
+        })?;
+        Ok(Source {
+            fd,
+            slot,
+            _local: std::marker::PhantomData,
+        })
+    }
+
+    fn ready(&self, interest: Interest) -> Readiness<'_> {
+        Readiness {
+            source: self,
+            interest,
+            wait: None,
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            let mut forgotten = None;
+            try_with_driver(|driver| {
+                if let Driver::Epoll(epoll) = driver {
+                    forgotten = Some(epoll.unregister(slot));
+                }
+            });
+            drop(forgotten);
+        }
+    }
+}
+
+/// A wait for a descriptor. It may end without cause: whoever waits tries again.
+#[derive(Debug)]
+#[must_use = "a wait does nothing unless awaited"]
+pub struct Readiness<'a> {
+    source: &'a Source,
+    interest: Interest,
+    wait: Option<usize>,
+}
+
+impl Future for Readiness<'_> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        with_driver(|driver| match driver {
+            Driver::Ring(ring) => {
+                ring.poll_ready(this.source.fd.as_fd(), this.interest, &mut this.wait, cx)
+            }
+            Driver::Epoll(epoll) => {
+                let slot = this
+                    .source
+                    .slot
+                    .unwrap_or_else(|| unreachable!("registered by new()"));
+                let ready = epoll.poll_ready(slot, this.interest, cx);
+                this.wait = ready.is_pending().then_some(slot);
+                ready.map(Ok)
+            }
+        })
+    }
+}
+
+impl Drop for Readiness<'_> {
+    fn drop(&mut self) {
+        let Some(wait) = self.wait else { return };
+        let mut waker = None;
+        try_with_driver(|driver| match driver {
+            Driver::Ring(ring) => waker = ring.forget(wait),
+            Driver::Epoll(epoll) => waker = epoll.forget(wait, self.interest),
+        });
+        drop(waker);
+    }
+}
+
+impl Socket {
+    /// Takes over a connected socket, which must be non-blocking.
+    ///
+    /// # Errors
+    /// The backend cannot register it (out of memory, or over `fs.epoll.max_user_watches`).
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Socket> {
+        Ok(Socket {
+            source: Source::new(fd)?,
+        })
+    }
+
+    /// Connects to `address`. Dropping the future closes the attempt.
+    ///
+    /// # Errors
+    /// The kernel's: refused, unreachable, timed out (after `net.ipv4.tcp_syn_retries`; bound it with [`super::timeout`]).
+    pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
+        let raw = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::STREAM.nonblocking().cloexec(),
+            Some(Protocol::TCP),
+        )?;
+        raw.set_tcp_nodelay(true)?;
+        raw.set_keepalive(true)?;
+        let pending = match raw.connect(&address.into()) {
+            Ok(()) => false,
+            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => true,
+            Err(e) => return Err(e),
+        };
+        let socket = Socket::from_fd(raw.into())?;
+        while pending {
+            socket.writable().await?;
+            let raw = SockRef::from(&socket.source.fd);
+            if let Some(error) = raw.take_error()? {
+                return Err(error);
+            }
+            // A wait may end without cause; only a connected socket has a peer.
+            if raw.peer_addr().is_ok() {
+                break;
+            }
+        }
+        Ok(socket)
+    }
+
+    /// Reads what is there; `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there, or the kernel's.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        sys::try_read(self.as_fd(), buffer)
+    }
+
+    /// Writes what fits.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing fits, or the kernel's.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        sys::try_write(self.as_fd(), bytes)
+    }
+
+    /// Waits until there may be something to read (the end of the stream and errors included).
+    pub fn readable(&self) -> Readiness<'_> {
+        self.source.ready(Interest::Read)
+    }
+
+    /// Waits until there may be room to write (errors included).
+    pub fn writable(&self) -> Readiness<'_> {
+        self.source.ready(Interest::Write)
+    }
+
+    /// Reads at least a byte; `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.try_read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// The kernel's; how much was written before is not known then.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the peer that nothing more will come (FIN).
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection is gone already.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        SockRef::from(&self.source.fd).shutdown(Shutdown::Write)
+    }
+
+    /// Closes by a reset: the peer sees an error, not an end, and what was not yet sent is discarded.
+    pub fn reset(self) {
+        // On a connection that is gone already this fails, and there is nobody left to tell.
+        let _ = SockRef::from(&self.source.fd).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.fd.as_fd()
+    }
+}
+
+/// How a listener is made.
+#[derive(Debug, Clone)]
+pub struct ListenerOptions {
+    /// Length of the kernel's queue of connections not yet accepted (`net.core.somaxconn` caps it).
+    pub backlog: u32,
+}
+
+/// A listener of its own for this worker; the kernel spreads connections over all listeners of an address (`SO_REUSEPORT`).
+#[derive(Debug)]
+pub struct Listener {
+    source: Source,
+}
+
+impl Listener {
+    /// Makes a bound, listening descriptor. It may be handed to another thread, whose worker takes it with [`Listener::from_fd`].
+    ///
+    /// # Errors
+    /// The kernel's: address in use, not available on this host, no permission.
+    pub fn bind(address: SocketAddr, options: &ListenerOptions) -> io::Result<OwnedFd> {
+        let raw = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::STREAM.nonblocking().cloexec(),
+            Some(Protocol::TCP),
+        )?;
+        if address.is_ipv6() {
+            raw.set_only_v6(false)?;
+        }
+        raw.set_reuse_address(true)?;
+        raw.set_reuse_port(true)?;
+        // Accepted sockets inherit these, which saves their system calls for each connection.
+        raw.set_tcp_nodelay(true)?;
+        raw.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+        raw.bind(&address.into())?;
+        raw.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Ok(raw.into())
+    }
+
+    /// Takes over a listening descriptor, which must be non-blocking.
+    ///
+    /// # Errors
+    /// The backend cannot register it.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Listener> {
+        Ok(Listener {
+            source: Source::new(fd)?,
+        })
+    }
+
+    /// Accepts a connection that waits in the queue.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none does, or the kernel's (out of descriptors or memory).
+    pub fn try_accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        let (fd, peer) = sys::try_accept(self.source.fd.as_fd())?;
+        Ok((Socket::from_fd(fd)?, peer))
+    }
+
+    /// Waits until a connection may be waiting in the queue.
+    pub fn readable(&self) -> Readiness<'_> {
+        self.source.ready(Interest::Read)
+    }
+}
