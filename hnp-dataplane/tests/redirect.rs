@@ -1,7 +1,9 @@
 //! The eBPF programs in a real kernel, on a cgroup of the test's own. Needs root and cgroup v2.
 
-
-#![allow(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that unwraps says where it failed"
+)]
 use std::{
     collections::BTreeMap,
     fs,
