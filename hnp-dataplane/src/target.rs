@@ -1,5 +1,9 @@
 //! What a client asks for: a host and a port, not yet resolved.
 
+mod parse;
+
+pub use parse::TargetError;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
