@@ -34,6 +34,9 @@ struct Slot {
 struct Side {
     /// An edge came that nobody has waited for yet.
     edge: bool,
+    /// The stream has ended or broken: every further try tells, and no further edge may come. (One edge can carry both the
+    /// last bytes and the end; who took only the bytes must not wait for another.)
+    over: bool,
     waiter: Option<Waker>,
 }
 
@@ -85,7 +88,7 @@ impl Epoll {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let side = self.slots[key].side(interest);
-        if mem::take(&mut side.edge) {
+        if mem::take(&mut side.edge) || side.over {
             return Poll::Ready(());
         }
         match &mut side.waiter {
@@ -137,9 +140,11 @@ impl Epoll {
             let flags = event.events();
             let broken = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
             if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | broken) {
+                slot.read.over |= flags.intersects(EpollFlags::EPOLLRDHUP | broken);
                 slot.read.happened(&mut self.woken);
             }
             if flags.intersects(EpollFlags::EPOLLOUT | broken) {
+                slot.write.over |= flags.intersects(broken);
                 slot.write.happened(&mut self.woken);
             }
         }

@@ -1,0 +1,198 @@
+//! One direction of a relay.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use super::Side;
+use super::pools::{LeasedPipe, Pools};
+use crate::uring::{self, Socket, splice_from_socket, splice_to_socket};
+
+/// Bytes asked of one splice: more than a pipe's slots hold.
+const SPLICE: usize = 1 << 20;
+/// Bytes passed before every other task of the worker has its turn.
+const TURN: usize = 4 << 20;
+/// A spliced stream whose wake-ups bring less than this has become a conversation: read and write are cheaper then.
+const SMALL: usize = 16 << 10;
+
+/// How a direction ended: at the end of its stream, or by an error of that side.
+pub(super) type HalfEnd = Result<(), (Side, io::Error)>;
+
+/// What both directions of a relay note.
+pub(super) struct Shared {
+    /// When bytes last passed.
+    pub(super) active: Cell<Instant>,
+    /// A side broke: what still ends in order must not look to the other side as if everything had.
+    pub(super) broken: Cell<bool>,
+}
+
+/// One direction: who is read, who is written, and what is noted.
+pub(super) struct Half<'a, C> {
+    pub(super) from: (&'a Socket, Side),
+    pub(super) to: (&'a Socket, Side),
+    pub(super) shared: &'a Shared,
+    pub(super) pools: &'a Pools,
+    pub(super) count: C,
+}
+
+/// What one attempt to copy came to.
+enum Copied {
+    /// Everything that was there has been passed on; more may come.
+    Drained,
+    /// A whole buffer was passed on: this is bulk.
+    Full,
+    /// The writer took only a part; this is the rest.
+    Stalled(Vec<u8>),
+    /// The end of the stream.
+    End,
+}
+
+impl<C: Fn(usize)> Half<'_, C> {
+    /// Passes on `early`, then everything that comes, then the end of the stream.
+    pub(super) async fn run(self, early: Vec<u8>) -> HalfEnd {
+        let end = self.pass_on(early).await;
+        if end.is_err() {
+            self.shared.broken.set(true);
+        } else if !self.shared.broken.get() {
+            // The other side may be gone already; its own direction says so.
+            let _ = self.to.0.shutdown_write();
+        }
+        end
+    }
+
+    async fn pass_on(&self, early: Vec<u8>) -> HalfEnd {
+        self.write_rest(early).await?;
+        let mut bulk = false;
+        let mut turn = 0;
+        loop {
+            if turn >= TURN {
+                turn = 0;
+                uring::yield_now().await;
+            }
+            if bulk && let Some(pipe) = self.pools.lease_pipe() {
+                match self.splice_on(pipe, &mut turn).await? {
+                    Spliced::End => break,
+                    Spliced::Drained { bulk: still } => bulk = still,
+                }
+                self.wait_readable().await?;
+                continue;
+            }
+            match self.copy_once(&mut turn)? {
+                Copied::Drained => self.wait_readable().await?,
+                Copied::Full => bulk = true,
+                Copied::Stalled(rest) => {
+                    self.write_rest(rest).await?;
+                    bulk = true;
+                }
+                Copied::End => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once into the worker's scratch buffer and writes at once what came.
+    fn copy_once(&self, turn: &mut usize) -> Result<Copied, (Side, io::Error)> {
+        self.pools.with_scratch(|scratch| {
+            let got = match self.from.0.try_read(scratch) {
+                Ok(0) => return Ok(Copied::End),
+                Ok(got) => got,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Copied::Drained),
+                Err(e) => return Err((self.from.1, e)),
+            };
+            let sent = match self.to.0.try_write(&scratch[..got]) {
+                Ok(sent) => sent,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
+                Err(e) => return Err((self.to.1, e)),
+            };
+            self.note(sent);
+            *turn += sent;
+            Ok(if sent < got {
+                Copied::Stalled(scratch[sent..got].to_vec())
+            } else if got == scratch.len() {
+                Copied::Full
+            } else {
+                Copied::Drained
+            })
+        })
+    }
+
+    /// Writes what is left over, however long it takes.
+    async fn write_rest(&self, rest: Vec<u8>) -> HalfEnd {
+        let mut sent = 0;
+        while sent < rest.len() {
+            match self.to.0.try_write(&rest[sent..]) {
+                Ok(n) => {
+                    self.note(n);
+                    sent += n;
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait_writable().await?,
+                Err(e) => return Err((self.to.1, e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Splices until nothing more is there to read.
+    async fn splice_on(
+        &self,
+        pipe: LeasedPipe<'_>,
+        turn: &mut usize,
+    ) -> Result<Spliced, (Side, io::Error)> {
+        let mut passed = 0;
+        loop {
+            match splice_from_socket(self.from.0.as_fd(), pipe.pipe(), SPLICE) {
+                Ok(0) => return Ok(Spliced::End),
+                Ok(got) => pipe.filled(got),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Spliced::Drained {
+                        bulk: passed >= SMALL,
+                    });
+                }
+                Err(e) => return Err((self.from.1, e)),
+            }
+            while pipe.holds() > 0 {
+                match splice_to_socket(pipe.pipe(), self.to.0.as_fd(), pipe.holds()) {
+                    Ok(sent) => {
+                        pipe.emptied(sent);
+                        passed += sent;
+                        *turn += sent;
+                        self.note(sent);
+                    }
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait_writable().await?,
+                    Err(e) => return Err((self.to.1, e)),
+                }
+            }
+            if *turn >= TURN {
+                *turn = 0;
+                uring::yield_now().await;
+            }
+        }
+    }
+
+    fn note(&self, bytes: usize) {
+        if bytes > 0 {
+            self.shared.active.set(uring::now());
+            (self.count)(bytes);
+        }
+    }
+
+    async fn wait_readable(&self) -> HalfEnd {
+        self.from.0.readable().await.map_err(|e| (self.from.1, e))
+    }
+
+    async fn wait_writable(&self) -> HalfEnd {
+        self.to.0.writable().await.map_err(|e| (self.to.1, e))
+    }
+}
+
+/// What a spell of splicing came to.
+enum Spliced {
+    /// The end of the stream.
+    End,
+    /// Nothing more is there for now.
+    Drained {
+        /// Enough came to expect more of the kind.
+        bulk: bool,
+    },
+}
