@@ -1,1 +1,9 @@
 //! Metrics, health and the effective configuration, on an address of their own.
+//!
+//! Workers write into cells of their own ([`metrics`]) and tell [`health`] that they are alive; only a scrape or a probe
+//! reads them, on the control thread.
+
+pub mod metrics;
+pub mod names;
+
+pub use metrics::{ActiveGuard, Metrics, TunnelGuard, WorkerMetrics};

@@ -1,0 +1,298 @@
+//! What one line says.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use super::{Clock, Line};
+use crate::config::model::LogFormat;
+use crate::target::Target;
+
+/// Which side ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClosedBy {
+    /// The client.
+    Client,
+    /// The target, or the parent proxy on the way to it.
+    Upstream,
+    /// HNP itself: a refusal, a timeout, a limit, a drain.
+    Hnp,
+}
+
+impl ClosedBy {
+    /// As in the log line and the metric's label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClosedBy::Client => "client",
+            ClosedBy::Upstream => "upstream",
+            ClosedBy::Hnp => "hnp",
+        }
+    }
+}
+
+/// What policy made of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Allowed.
+    Allow,
+    /// Refused.
+    Deny,
+    /// Let pass because policy only reports; enforcing would have refused it.
+    Report,
+}
+
+impl Verdict {
+    /// From what happens and whether it would have been refused.
+    #[must_use]
+    pub fn new(allowed: bool, reported: bool) -> Verdict {
+        match (allowed, reported) {
+            (_, true) => Verdict::Report,
+            (true, false) => Verdict::Allow,
+            (false, false) => Verdict::Deny,
+        }
+    }
+
+    /// As in the log line and the metric's label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Allow => "allow",
+            Verdict::Deny => "deny",
+            Verdict::Report => "report",
+        }
+    }
+}
+
+/// One connection, or one forwarded request, at its end.
+///
+/// There is no field for a query string or a credential, and none may be put into another field.
+#[derive(Debug, Clone)]
+pub struct Entry<'a> {
+    /// When it ended.
+    pub time: SystemTime,
+    /// The worker, counted from 0.
+    pub worker: usize,
+    /// Number of the client connection, unique in the life of the process, below 2^53 (what JSON readers keep exactly).
+    pub connection: u64,
+    /// The client.
+    pub client: SocketAddr,
+    /// Who the client proved to be.
+    pub identity: Option<&'a str>,
+    /// How the connection was served: `tunnel`, `forward`, … Absent: it ended before that was known.
+    pub mode: Option<&'a str>,
+    /// Request method.
+    pub method: Option<&'a str>,
+    /// What was asked for.
+    pub target: Option<&'a Target>,
+    /// Path of a forwarded request. A query or fragment in it is cut off before it is written.
+    pub path: Option<&'a str>,
+    /// What policy decided, if it came to that.
+    pub decision: Option<Verdict>,
+    /// Code of the reason for the decision.
+    pub reason: Option<&'a str>,
+    /// The address that was dialled: the target's, or the parent proxy's.
+    pub address: Option<SocketAddr>,
+    /// Parent proxy on the way, `host:port`.
+    pub parent: Option<&'a str>,
+    /// HTTP status sent to the client.
+    pub status: Option<u16>,
+    /// Payload bytes written to the target.
+    pub bytes_up: u64,
+    /// Payload bytes written to the client.
+    pub bytes_down: u64,
+    /// Time for name resolution.
+    pub resolve: Option<Duration>,
+    /// Time from the first connection attempt to a connection.
+    pub connect: Option<Duration>,
+    /// Time from accept (or the request's first byte) to the end.
+    pub duration: Duration,
+    /// Which side ended it.
+    pub closed_by: ClosedBy,
+    /// Code of why it ended.
+    pub close_reason: &'a str,
+    /// A sentence for people: what failed, on what.
+    pub detail: Option<&'a str>,
+}
+
+/// A field of the line, for the documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// The key.
+    pub name: &'static str,
+    /// Whether each line has it.
+    pub always: bool,
+    /// Its meaning, the unit included.
+    pub help: &'static str,
+}
+
+const fn field(name: &'static str, always: bool, help: &'static str) -> Field {
+    Field { name, always, help }
+}
+
+/// Every field, in the order of a line.
+pub const FIELDS: &[Field] = &[
+    field(
+        "time",
+        true,
+        "when the connection ended, RFC 3339 in UTC with microseconds",
+    ),
+    field(
+        "log",
+        true,
+        "always `access`: tells these lines from operational ones where both are collected",
+    ),
+    field("worker", true, "worker thread, counted from 0"),
+    field(
+        "connection",
+        true,
+        "number of the client connection, unique in the life of the process",
+    ),
+    field("client", true, "address and port of the client"),
+    field("identity", false, "who the client proved to be"),
+    field("mode", false, "how the connection was served"),
+    field("method", false, "request method"),
+    field("target", false, "host and port asked for"),
+    field(
+        "path",
+        false,
+        "path of a forwarded request, never its query",
+    ),
+    field(
+        "decision",
+        false,
+        "`allow`, `deny`, or `report`: let pass, but enforcing would have denied it",
+    ),
+    field("reason", false, "code of the reason for the decision"),
+    field(
+        "address",
+        false,
+        "address and port that were dialled, the target's or the parent proxy's",
+    ),
+    field("parent", false, "parent proxy on the way, host and port"),
+    field("status", false, "HTTP status sent to the client"),
+    field(
+        "bytes_up",
+        true,
+        "payload bytes relayed from the client to the target",
+    ),
+    field(
+        "bytes_down",
+        true,
+        "payload bytes relayed from the target to the client",
+    ),
+    field("resolve_ms", false, "milliseconds for name resolution"),
+    field(
+        "connect_ms",
+        false,
+        "milliseconds from the first connection attempt to a connection",
+    ),
+    field(
+        "duration_ms",
+        true,
+        "milliseconds from accept (or the request's first byte) to the end",
+    ),
+    field(
+        "closed_by",
+        true,
+        "side that ended it: `client`, `upstream` or `hnp`",
+    ),
+    field("close_reason", true, "code of why it ended"),
+    field(
+        "detail",
+        false,
+        "a sentence for people: what failed, on what",
+    ),
+];
+
+impl<'a> Entry<'a> {
+    /// An entry of which nothing but these is known, aborted by HNP now.
+    #[must_use]
+    pub fn new(worker: usize, connection: u64, client: SocketAddr) -> Entry<'a> {
+        Entry {
+            time: SystemTime::now(),
+            worker,
+            connection,
+            client,
+            identity: None,
+            mode: None,
+            method: None,
+            target: None,
+            path: None,
+            decision: None,
+            reason: None,
+            address: None,
+            parent: None,
+            status: None,
+            bytes_up: 0,
+            bytes_down: 0,
+            resolve: None,
+            connect: None,
+            duration: Duration::ZERO,
+            closed_by: ClosedBy::Hnp,
+            close_reason: "aborted",
+            detail: None,
+        }
+    }
+
+    /// Appends the line to `buffer`. Allocates only to grow it, or for a target with odd characters.
+    pub(super) fn write(&self, buffer: &mut Vec<u8>, format: LogFormat, clock: &mut Clock) {
+        let mut line = Line::begin(buffer, format);
+        line.word("time", &clock.format(self.time));
+        line.word("log", b"access");
+        line.number("worker", self.worker as u64);
+        line.number("connection", self.connection);
+        line.address("client", self.client);
+        let mut string = |key, value: Option<&str>| {
+            if let Some(value) = value {
+                line.string(key, value);
+            }
+        };
+        string("identity", self.identity);
+        string("mode", self.mode);
+        string("method", self.method);
+        if let Some(target) = self.target {
+            line.display("target", target);
+        }
+        if let Some(path) = self.path {
+            line.string("path", without_query(path));
+        }
+        if let Some(decision) = self.decision {
+            line.word("decision", decision.as_str().as_bytes());
+        }
+        if let Some(reason) = self.reason {
+            line.string("reason", reason);
+        }
+        if let Some(address) = self.address {
+            line.address("address", address);
+        }
+        if let Some(parent) = self.parent {
+            line.string("parent", parent);
+        }
+        if let Some(status) = self.status {
+            line.number("status", status.into());
+        }
+        line.number("bytes_up", self.bytes_up);
+        line.number("bytes_down", self.bytes_down);
+        if let Some(resolve) = self.resolve {
+            line.milliseconds("resolve_ms", resolve);
+        }
+        if let Some(connect) = self.connect {
+            line.milliseconds("connect_ms", connect);
+        }
+        line.milliseconds("duration_ms", self.duration);
+        line.word("closed_by", self.closed_by.as_str().as_bytes());
+        line.string("close_reason", self.close_reason);
+        if let Some(detail) = self.detail {
+            line.string("detail", detail);
+        }
+        line.end();
+    }
+}
+
+/// Tokens travel in query strings: whatever a caller passes, none gets into a line.
+fn without_query(path: &str) -> &str {
+    path.find(['?', '#']).map_or(path, |end| &path[..end])
+}
+
+#[cfg(test)]
+mod tests;

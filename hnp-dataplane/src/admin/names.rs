@@ -1,0 +1,123 @@
+//! Every metric: its name, kind, labels and meaning, in one place.
+//!
+//! A scrape shows exactly these, and `docs/observability.md` describes exactly these (tests hold both).
+
+/// How a metric behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// A level.
+    Gauge,
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+impl Kind {
+    /// As the exposition format and the documentation call it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric as it is exposed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The full name, `_total` included.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Its labels, in the order in which they are exposed.
+    pub labels: &'static [&'static str],
+    /// One sentence without a full stop, the unit included.
+    pub help: &'static str,
+}
+
+macro_rules! names {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $help, ".")]
+            pub const $constant: Name =
+                Name { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )*
+
+        /// All of them, in the order of a scrape.
+        pub const ALL: &[&Name] = &[$(&$constant),*];
+    };
+}
+
+names! {
+    CONNECTIONS_ACCEPTED = Counter "hnp_connections_accepted_total" ["worker"] "Client connections accepted";
+    CONNECTIONS_ACTIVE = Gauge "hnp_connections_active" ["worker"] "Client connections open now";
+    TUNNELS_ACTIVE = Gauge "hnp_tunnels_active" ["worker"] "Tunnels (CONNECT answered 200) open now";
+    BYTES = Counter "hnp_bytes_total" ["worker", "direction"] "Payload bytes relayed, up is from the client to the target";
+    TASKS = Gauge "hnp_tasks" ["worker"] "Tasks alive on the worker's executor";
+    PIPES = Gauge "hnp_pipes" ["worker", "state"] "Pipes the worker holds open for splicing, idle in its pool or in use";
+    BUFFERS = Gauge "hnp_buffers" ["worker", "state"] "Relay buffers the worker holds, idle in its pool or in use";
+    BACKEND_INFO = Gauge "hnp_backend_info" ["worker", "backend"] "Always 1, what the worker waits with";
+    REQUESTS = Counter "hnp_requests_total" ["mode", "status"] "Requests answered, by mode and HTTP status sent to the client";
+    DECISIONS = Counter "hnp_decisions_total" ["decision", "reason"] "Policy decisions, report is what would have been denied";
+    RESOLVE = Histogram "hnp_resolve_seconds" [] "Seconds from asking for a name to its addresses, cache hits included";
+    DIAL = Histogram "hnp_dial_seconds" [] "Seconds from the first connection attempt to a connected target or parent proxy";
+    DIAL_ERRORS = Counter "hnp_dial_errors_total" ["error"] "Targets not reached, by error type of RFC 9209";
+    CLOSES = Counter "hnp_closes_total" ["by", "reason"] "Client connections closed, by the side that ended them and why";
+    TUNNEL_SECONDS = Histogram "hnp_tunnel_seconds" [] "Seconds from the 200 to the end of a tunnel";
+    DNS_LOOKUPS = Counter "hnp_dns_lookups_total" ["result"] "Name lookups, by what became of them";
+    DNS_CACHE_ENTRIES = Gauge "hnp_dns_cache_entries" [] "Names in the DNS cache";
+    LOG_LINES_DROPPED = Counter "hnp_log_lines_dropped_total" ["log"] "Log lines dropped because their reader was too slow or gone";
+    CONFIG_RELOADS = Counter "hnp_config_reloads_total" ["result"] "Configuration reloads, failed ones keep the old configuration";
+    CONFIG_LAST_RELOAD = Gauge "hnp_config_last_reload_timestamp_seconds" [] "Unix time in seconds at which the configuration in force was loaded";
+    UPSTREAM_REACHABLE = Gauge "hnp_upstream_reachable" [] "1 if the last probe reached the upstream (or the parent proxy), 0 if not, absent without an upstream";
+    DRAINING = Gauge "hnp_draining" [] "1 while HNP drains, else 0";
+    BUILD_INFO = Gauge "hnp_build_info" ["version"] "Always 1, the version that runs";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" [] "Seconds of CPU time spent, user and system";
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" [] "Resident memory in bytes";
+    PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" [] "Virtual memory in bytes";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" [] "Soft limit of open file descriptors";
+    PROCESS_THREADS = Gauge "process_threads" [] "Threads of the process";
+    PROCESS_START = Gauge "process_start_time_seconds" [] "Unix time in seconds at which the process started";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        let mut seen = std::collections::HashSet::new();
+        for Name {
+            name,
+            kind,
+            labels,
+            help,
+        } in ALL
+        {
+            assert!(seen.insert(name), "{name} twice");
+            assert!(
+                name.starts_with("hnp_") || name.starts_with("process_"),
+                "{name}"
+            );
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{name}"
+            );
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert_eq!(
+                name.ends_with("_seconds"),
+                *kind == Kind::Histogram || name.contains("time"),
+                "{name}"
+            );
+            assert!(!labels.contains(&"le"), "{name}: le is the histogram's own");
+            assert!(
+                !help.ends_with('.') && !help.contains(['\n', '\\', '"']),
+                "{name}: {help}"
+            );
+        }
+    }
+}
