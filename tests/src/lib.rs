@@ -1,1 +1,33 @@
 //! The node under test and what surrounds it: fake upstreams, real clients, measurements of leaks.
+//!
+//! Everything here blocks and everything is a guard: dropping a [`Node`], a server or a port gives it back. Whoever waits, waits for
+//! an event with a deadline ([`DEADLINE`]) that a healthy machine never comes near, and says what it waited for when it gives up.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a harness that cannot go on should stop the test right there"
+)]
+
+use std::time::Duration;
+
+pub mod bin;
+pub mod client;
+pub mod dns;
+pub mod exchange;
+pub mod node;
+pub mod origin;
+pub mod parent;
+pub mod pki;
+pub mod port;
+pub mod process;
+pub mod random;
+pub mod seccomp;
+pub mod server;
+pub mod wait;
+
+pub use client::{Tunnel, connect};
+pub use node::{Node, NodeBuilder};
+pub use port::Port;
+pub use server::Server;
+
+/// How long anything is waited for. Generous, so that a loaded machine is not a failure.
+pub const DEADLINE: Duration = Duration::from_secs(30);
