@@ -1,1 +1,15 @@
 //! Load generator, peers and the report of `cargo xtask run` and `cargo xtask bench`.
+//!
+//! Three processes share the machine with each measurement: the [`upstream`], the proxy under test and the [`load`] generator. The
+//! one that was started by the user only waits, so that it does not cost what it measures.
+
+pub mod child;
+pub mod histogram;
+pub mod load;
+pub mod net;
+pub mod placement;
+#[cfg(feature = "reactors")]
+pub mod reactor;
+pub mod route;
+pub mod upstream;
+pub mod usage;
