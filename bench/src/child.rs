@@ -28,13 +28,21 @@ impl Process {
     /// When it cannot be started.
     pub fn start(name: &str, command: &mut Command) -> anyhow::Result<Process> {
         // SAFETY: the closure runs in the forked child before exec and makes one async-signal-safe system call, prctl(2).
-        #[expect(unsafe_code, reason = "there is no safe way to ask for a parent-death signal between fork and exec")]
+        #[expect(
+            unsafe_code,
+            reason = "there is no safe way to ask for a parent-death signal between fork and exec"
+        )]
         unsafe {
             command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?));
         }
         let program = command.get_program().to_string_lossy().into_owned();
-        let child = command.spawn().with_context(|| format!("cannot start {name} ({program})"))?;
-        Ok(Process { name: name.to_owned(), child })
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {name} ({program})"))?;
+        Ok(Process {
+            name: name.to_owned(),
+            child,
+        })
     }
 
     /// Its id.
@@ -58,9 +66,15 @@ impl Process {
     /// # Errors
     /// When its output is not piped or not text.
     pub fn output(&mut self) -> anyhow::Result<String> {
-        let mut output = self.child.stdout.take().context("standard output is not piped")?;
+        let mut output = self
+            .child
+            .stdout
+            .take()
+            .context("standard output is not piped")?;
         let mut text = String::new();
-        output.read_to_string(&mut text).with_context(|| format!("cannot read what {} prints", self.name))?;
+        output
+            .read_to_string(&mut text)
+            .with_context(|| format!("cannot read what {} prints", self.name))?;
         Ok(text)
     }
 
@@ -109,12 +123,24 @@ impl Worker {
     /// # Errors
     /// When it cannot be started.
     pub fn start(name: &str, arguments: &[&str]) -> anyhow::Result<Worker> {
-        let mut command = Command::new(std::env::current_exe().context("cannot tell where this binary is")?);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut command =
+            Command::new(std::env::current_exe().context("cannot tell where this binary is")?);
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut process = Process::start(name, &mut command)?;
         let input = process.child.stdin.take();
-        let output = process.child.stdout.take().context("a piped output is there once")?;
-        Ok(Worker { input, output: BufReader::new(output), process })
+        let output = process
+            .child
+            .stdout
+            .take()
+            .context("a piped output is there once")?;
+        Ok(Worker {
+            input,
+            output: BufReader::new(output),
+            process,
+        })
     }
 
     /// Its id.
@@ -128,7 +154,10 @@ impl Worker {
     /// When it has ended.
     pub fn say(&mut self, line: &str) -> anyhow::Result<()> {
         let name = &self.process.name;
-        let input = self.input.as_mut().context("the input is open until the end")?;
+        let input = self
+            .input
+            .as_mut()
+            .context("the input is open until the end")?;
         writeln!(input, "{line}").with_context(|| format!("{name} does not listen any more"))
     }
 

@@ -18,7 +18,10 @@ pub struct Histogram {
 impl Histogram {
     /// Nothing seen yet.
     pub fn new() -> Self {
-        Histogram { counts: vec![0; BUCKETS], total: 0 }
+        Histogram {
+            counts: vec![0; BUCKETS],
+            total: 0,
+        }
     }
 
     /// Counts one latency.
@@ -42,7 +45,11 @@ impl Histogram {
 
     /// The latency that a share `quantile` (0 to 1) of all did not exceed; zero when nothing was counted.
     pub fn quantile(&self, quantile: f64) -> Duration {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count is a count")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a count is a count"
+        )]
         let rank = ((self.total as f64 * quantile).ceil() as u64).clamp(1, self.total.max(1));
         let mut seen = 0;
         for (index, count) in self.counts.iter().enumerate() {
@@ -96,8 +103,14 @@ mod tests {
                 let index = bucket(value);
                 assert!(index < BUCKETS, "{value} has bucket {index} of {BUCKETS}");
                 let end = highest(index);
-                assert!(end >= value && end - value <= value / STEPS, "{value} is told as {end}");
-                assert!(index == 0 || highest(index - 1) < value, "{value} belongs to an earlier bucket");
+                assert!(
+                    end >= value && end - value <= value / STEPS,
+                    "{value} is told as {end}"
+                );
+                assert!(
+                    index == 0 || highest(index - 1) < value,
+                    "{value} belongs to an earlier bucket"
+                );
             }
         }
         assert_eq!(highest(bucket(u64::MAX)), u64::MAX);
@@ -110,9 +123,18 @@ mod tests {
             histogram.record(Duration::from_micros(micros));
         }
         assert_eq!(histogram.len(), 1000);
-        for (quantile, micros) in [(0.0, 1.0), (0.5, 500.0), (0.99, 990.0), (0.999, 999.0), (1.0, 1000.0)] {
+        for (quantile, micros) in [
+            (0.0, 1.0),
+            (0.5, 500.0),
+            (0.99, 990.0),
+            (0.999, 999.0),
+            (1.0, 1000.0),
+        ] {
             let told = histogram.quantile(quantile).as_secs_f64() * 1e6;
-            assert!((told / micros - 1.0).abs() < 0.008, "quantile {quantile}: {told} for {micros}");
+            assert!(
+                (told / micros - 1.0).abs() < 0.008,
+                "quantile {quantile}: {told} for {micros}"
+            );
         }
     }
 

@@ -82,7 +82,11 @@ pub struct Latency {
 impl Latency {
     fn of(histogram: &Histogram) -> Option<Latency> {
         let micros = |quantile| histogram.quantile(quantile).as_secs_f64() * 1e6;
-        (!histogram.is_empty()).then(|| Latency { p50: micros(0.5), p99: micros(0.99), p999: micros(0.999) })
+        (!histogram.is_empty()).then(|| Latency {
+            p50: micros(0.5),
+            p99: micros(0.99),
+            p999: micros(0.999),
+        })
     }
 }
 

@@ -34,7 +34,11 @@ fn spread_ip(third: u8, index: u32) -> IpAddr {
 /// # Errors
 /// When the address is taken.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(4096)?;
@@ -47,7 +51,9 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 /// When there is none.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }
 
 /// The next connection waiting on a non-blocking listener, itself non-blocking; none when there is none.
@@ -107,7 +113,10 @@ fn outgoing(to: SocketAddr, index: u32) -> io::Result<Socket> {
 
 /// Whether an error only means "not now".
 pub fn not_now(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected | io::ErrorKind::Interrupted
+    )
 }
 
 /// Readiness of many sockets, each known by a token.
@@ -150,7 +159,9 @@ impl Poller {
     /// # Errors
     /// When the process is out of descriptors.
     pub fn new() -> io::Result<Poller> {
-        Ok(Poller { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)? })
+        Ok(Poller {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+        })
     }
 
     /// Watches a socket (level triggered) until it is closed.
@@ -158,7 +169,9 @@ impl Poller {
     /// # Errors
     /// When it is watched already.
     pub fn add(&self, socket: impl AsFd, token: u64, read: bool, write: bool) -> io::Result<()> {
-        Ok(self.epoll.add(socket, EpollEvent::new(flags(read, write), token))?)
+        Ok(self
+            .epoll
+            .add(socket, EpollEvent::new(flags(read, write), token))?)
     }
 
     /// Changes what a socket is watched for.
@@ -166,14 +179,20 @@ impl Poller {
     /// # Errors
     /// When it is not watched.
     pub fn modify(&self, socket: impl AsFd, token: u64, read: bool, write: bool) -> io::Result<()> {
-        Ok(self.epoll.modify(socket, &mut EpollEvent::new(flags(read, write), token))?)
+        Ok(self
+            .epoll
+            .modify(socket, &mut EpollEvent::new(flags(read, write), token))?)
     }
 
     /// Waits until a socket is ready, at most `limit` (rounded up to milliseconds), and tells which are.
     ///
     /// # Errors
     /// When epoll does.
-    pub fn wait<'e>(&self, events: &'e mut Events, limit: Duration) -> io::Result<impl Iterator<Item = Ready> + use<'e>> {
+    pub fn wait<'e>(
+        &self,
+        events: &'e mut Events,
+        limit: Duration,
+    ) -> io::Result<impl Iterator<Item = Ready> + use<'e>> {
         let millis = u32::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
         let limit = EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX);
         let count = match self.epoll.wait(&mut events.0, limit) {
@@ -181,7 +200,9 @@ impl Poller {
             other => other?,
         };
         Ok(events.0[..count].iter().map(|event| {
-            let failed = event.events().intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
+            let failed = event
+                .events()
+                .intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
             Ready {
                 token: event.data(),
                 read: failed || event.events().contains(EpollFlags::EPOLLIN),

@@ -37,7 +37,9 @@ impl Placement {
     pub fn put(self, pid: i32, role: Role) -> io::Result<()> {
         // What this process may use; it places others and never itself.
         let all = sched_getaffinity(Pid::from_raw(0))?;
-        let cpus: Vec<usize> = (0..CpuSet::count()).filter(|&cpu| all.is_set(cpu).unwrap_or(false)).collect();
+        let cpus: Vec<usize> = (0..CpuSet::count())
+            .filter(|&cpu| all.is_set(cpu).unwrap_or(false))
+            .collect();
         let mut chosen = CpuSet::new();
         for (place, &cpu) in cpus.iter().enumerate() {
             let last = place + 1 == cpus.len();
@@ -52,7 +54,13 @@ impl Placement {
         }
         // Each thread has a set of its own.
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            let Some(thread) = task?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(thread) = task?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
             sched_setaffinity(Pid::from_raw(thread), &chosen)?;
         }
         Ok(())

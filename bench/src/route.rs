@@ -51,7 +51,11 @@ impl Ports {
     /// # Errors
     /// When there are none.
     pub fn free() -> io::Result<Ports> {
-        Ok(Ports { echo: net::free_port()?, source: net::free_port()?, sink: net::free_port()? })
+        Ok(Ports {
+            echo: net::free_port()?,
+            source: net::free_port()?,
+            sink: net::free_port()?,
+        })
     }
 }
 
@@ -84,7 +88,9 @@ impl Route {
     /// Where the `index`th connection goes.
     pub fn destination(&self, service: Service, index: u32) -> SocketAddr {
         match self {
-            Route::Direct { upstream } => SocketAddr::new(net::upstream_ip(index), upstream.of(service)),
+            Route::Direct { upstream } => {
+                SocketAddr::new(net::upstream_ip(index), upstream.of(service))
+            }
             Route::Connect { proxy, .. } => *proxy,
             Route::Fixed { proxy, ports } => SocketAddr::new(*proxy, ports.of(service)),
         }
@@ -92,9 +98,13 @@ impl Route {
 
     /// What the `index`th connection has to send first, if anything.
     pub fn request(&self, service: Service, index: u32) -> Option<String> {
-        let Route::Connect { upstream, .. } = self else { return None };
+        let Route::Connect { upstream, .. } = self else {
+            return None;
+        };
         let target = SocketAddr::new(net::upstream_ip(index), upstream.of(service));
-        Some(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"))
+        Some(format!(
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"
+        ))
     }
 
     /// Opens the `index`th tunnel and waits until the proxy (which may not have reached the upstream yet, if it answers nothing)
@@ -105,20 +115,31 @@ impl Route {
     pub fn open(&self, service: Service, index: u32) -> anyhow::Result<TcpStream> {
         let to = self.destination(service, index);
         // One source address after another and, for each, one upstream address after another.
-        let mut stream = net::connect(to, index / net::SPREAD, OPEN_LIMIT).with_context(|| format!("cannot connect to {to}"))?;
+        let mut stream = net::connect(to, index / net::SPREAD, OPEN_LIMIT)
+            .with_context(|| format!("cannot connect to {to}"))?;
         if let Some(request) = self.request(service, index) {
-            stream.write_all(request.as_bytes()).with_context(|| format!("cannot send CONNECT to {to}"))?;
+            stream
+                .write_all(request.as_bytes())
+                .with_context(|| format!("cannot send CONNECT to {to}"))?;
             let mut head = Vec::with_capacity(512);
             loop {
                 let mut chunk = [0; 512];
-                let count = stream.read(&mut chunk).with_context(|| format!("no answer to CONNECT from {to}"))?;
+                let count = stream
+                    .read(&mut chunk)
+                    .with_context(|| format!("no answer to CONNECT from {to}"))?;
                 head.extend_from_slice(&chunk[..count]);
                 match answer(&head) {
                     _ if count == 0 => bail!("{to} closed before it answered CONNECT"),
                     Answer::Open => break,
                     Answer::Incomplete if head.len() < HEAD_LIMIT => {}
                     Answer::Incomplete | Answer::Refused => {
-                        bail!("{to} refused CONNECT: {}", String::from_utf8_lossy(&head).lines().next().unwrap_or_default())
+                        bail!(
+                            "{to} refused CONNECT: {}",
+                            String::from_utf8_lossy(&head)
+                                .lines()
+                                .next()
+                                .unwrap_or_default()
+                        )
                     }
                 }
             }
@@ -143,7 +164,11 @@ pub fn answer(head: &[u8]) -> Answer {
     if head.len() >= 12 && !(head.starts_with(b"HTTP/1.") && head[8..].starts_with(b" 2")) {
         return Answer::Refused;
     }
-    if head.windows(4).any(|window| window == b"\r\n\r\n") { Answer::Open } else { Answer::Incomplete }
+    if head.windows(4).any(|window| window == b"\r\n\r\n") {
+        Answer::Open
+    } else {
+        Answer::Incomplete
+    }
 }
 
 #[cfg(test)]

@@ -109,7 +109,14 @@ impl Server {
             listeners.push(listener);
         }
         poller.add(io::stdin(), STDIN, true, false)?;
-        Ok(Server { poller, listeners, connections: Vec::new(), free: Vec::new(), counters: Counters::default(), buffer: vec![b'h'; CHUNK] })
+        Ok(Server {
+            poller,
+            listeners,
+            connections: Vec::new(),
+            free: Vec::new(),
+            counters: Counters::default(),
+            buffer: vec![b'h'; CHUNK],
+        })
     }
 
     fn ports(&self) -> io::Result<Ports> {
@@ -127,7 +134,11 @@ impl Server {
         // Turns of the loop until a question for quiet is answered whatever is still open.
         let mut patience: Option<u32> = None;
         loop {
-            let limit = if patience.is_some() { Duration::from_millis(50) } else { Duration::from_secs(3600) };
+            let limit = if patience.is_some() {
+                Duration::from_millis(50)
+            } else {
+                Duration::from_secs(3600)
+            };
             ready.clear();
             ready.extend(self.poller.wait(&mut events, limit)?);
             for event in &ready {
@@ -158,12 +169,20 @@ impl Server {
 
     fn accept(&mut self, token: u64) -> anyhow::Result<()> {
         let index = usize::try_from(token)?;
-        let (Some(listener), Some(&service)) = (self.listeners.get(index), SERVICES.get(index)) else { return Ok(()) };
+        let (Some(listener), Some(&service)) = (self.listeners.get(index), SERVICES.get(index))
+        else {
+            return Ok(());
+        };
         while let Some(stream) = net::accept(listener).context("the upstream cannot accept")? {
             let slot = self.free.pop().unwrap_or(self.connections.len());
             let source = service == Service::Source;
-            self.poller.add(&stream, slot as u64 + FIRST_CONNECTION, !source, source)?;
-            let connection = Some(Connection { stream, service, pending: Vec::new() });
+            self.poller
+                .add(&stream, slot as u64 + FIRST_CONNECTION, !source, source)?;
+            let connection = Some(Connection {
+                stream,
+                service,
+                pending: Vec::new(),
+            });
             match self.connections.get_mut(slot) {
                 Some(free) => *free = connection,
                 None => self.connections.push(connection),
@@ -176,11 +195,19 @@ impl Server {
     /// One read or write of one connection; level-triggered readiness brings the next.
     fn turn(&mut self, event: &Ready) -> anyhow::Result<()> {
         let slot = usize::try_from(event.token - FIRST_CONNECTION)?;
-        let Some(Some(connection)) = self.connections.get_mut(slot) else { return Ok(()) };
+        let Some(Some(connection)) = self.connections.get_mut(slot) else {
+            return Ok(());
+        };
         let result = match connection.service {
             Service::Echo => connection.echo(&self.poller, event, &mut self.buffer),
-            Service::Source => connection.stream.write(&self.buffer).inspect(|count| self.counters.sourced += *count as u64),
-            Service::Sink => connection.stream.read(&mut self.buffer).inspect(|count| self.counters.sunk += *count as u64),
+            Service::Source => connection
+                .stream
+                .write(&self.buffer)
+                .inspect(|count| self.counters.sourced += *count as u64),
+            Service::Sink => connection
+                .stream
+                .read(&mut self.buffer)
+                .inspect(|count| self.counters.sunk += *count as u64),
         };
         let ended = match result {
             Ok(count) => count == 0,

@@ -23,18 +23,29 @@ impl ProcessTree {
         let mut parents = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let name = entry?.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
             // A process may end while we look: it is then no one's child.
-            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+                continue;
+            };
             // The command in parentheses may hold anything; state and parent follow the last one.
-            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
+            let parent = stat
+                .rsplit_once(')')
+                .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
             parents.extend(parent.map(|parent| (pid, parent)));
         }
         let root = i32::try_from(root).map_err(io::Error::other)?;
         let mut pids = vec![root];
         let mut next = 0;
         while let Some(&parent) = pids.get(next) {
-            pids.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+            pids.extend(
+                parents
+                    .iter()
+                    .filter(|(_, of)| *of == parent)
+                    .map(|(pid, _)| *pid),
+            );
             next += 1;
         }
         Ok(ProcessTree { pids })
@@ -61,8 +72,16 @@ impl ProcessTree {
         let mut total = 0;
         for &pid in &self.pids {
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-            let kib = rollup.lines().find_map(|line| line.strip_prefix("Rss:")?.split_whitespace().next()?.parse::<u64>().ok());
-            total += kib.ok_or_else(|| io::Error::other(format!("/proc/{pid}/smaps_rollup has no Rss line")))? * 1024;
+            let kib = rollup.lines().find_map(|line| {
+                line.strip_prefix("Rss:")?
+                    .split_whitespace()
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
+            });
+            total += kib.ok_or_else(|| {
+                io::Error::other(format!("/proc/{pid}/smaps_rollup has no Rss line"))
+            })? * 1024;
         }
         Ok(total)
     }
@@ -88,7 +107,9 @@ mod tests {
 
     #[test]
     fn cpu_time_grows_with_work_and_memory_is_seen() {
-        let tree = ProcessTree { pids: vec![i32::try_from(std::process::id()).unwrap()] };
+        let tree = ProcessTree {
+            pids: vec![i32::try_from(std::process::id()).unwrap()],
+        };
         let before = tree.cpu().unwrap();
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(5) {

@@ -18,7 +18,9 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
     let mut events = Events::new();
     let mut streams = Vec::new();
     for index in 0..order.tunnels {
-        let stream = order.route.open(if down { Service::Source } else { Service::Sink }, index)?;
+        let stream = order
+            .route
+            .open(if down { Service::Source } else { Service::Sink }, index)?;
         stream.set_nonblocking(true)?;
         poller.add(&stream, u64::from(index), down, !down)?;
         streams.push(stream);
@@ -29,8 +31,14 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
     let mut window = Window::new(order);
     loop {
         for ready in poller.wait(&mut events, Duration::from_millis(50))? {
-            let Some(mut stream) = streams.get(usize::try_from(ready.token)?) else { continue };
-            match if down { stream.read(&mut buffer) } else { stream.write(&buffer) } {
+            let Some(mut stream) = streams.get(usize::try_from(ready.token)?) else {
+                continue;
+            };
+            match if down {
+                stream.read(&mut buffer)
+            } else {
+                stream.write(&buffer)
+            } {
                 Ok(0) => bail!("the proxy ended a tunnel in use"),
                 Ok(count) => bytes += count as u64,
                 Err(error) if net::not_now(&error) => {}
@@ -40,7 +48,13 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
         match window.turn(Instant::now())? {
             Turn::Same => {}
             Turn::Opened => before = bytes,
-            Turn::Closed => return Ok(Outcome { units: bytes - before, all_units: bytes, ..window.close()? }),
+            Turn::Closed => {
+                return Ok(Outcome {
+                    units: bytes - before,
+                    all_units: bytes,
+                    ..window.close()?
+                });
+            }
         }
     }
 }

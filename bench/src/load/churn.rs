@@ -56,14 +56,18 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
     loop {
         for ready in poller.wait(&mut events, Duration::from_millis(50))? {
             let slot = u32::try_from(ready.token)?;
-            let Some(attempt) = attempts.get_mut(slot as usize) else { continue };
+            let Some(attempt) = attempts.get_mut(slot as usize) else {
+                continue;
+            };
             match attempt.proceed(&poller, slot) {
                 Ok(false) => continue,
                 Ok(true) => {
                     histogram.record(attempt.began.elapsed());
                     all += 1;
                 }
-                Err(error) if failures >= FAILURES => bail!("more than {FAILURES} connections failed, the last with: {error}"),
+                Err(error) if failures >= FAILURES => {
+                    bail!("more than {FAILURES} connections failed, the last with: {error}")
+                }
                 Err(_) => failures += 1,
             }
             // Closes the finished one.
@@ -74,7 +78,13 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
             Turn::Same => {}
             Turn::Opened => histogram = Histogram::new(),
             Turn::Closed => {
-                return Ok(Outcome { units: histogram.len(), all_units: all, failures, latency: Latency::of(&histogram), ..window.close()? });
+                return Ok(Outcome {
+                    units: histogram.len(),
+                    all_units: all,
+                    failures,
+                    latency: Latency::of(&histogram),
+                    ..window.close()?
+                });
             }
         }
     }
@@ -83,14 +93,23 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
 impl Attempt {
     fn begin(route: &Route, poller: &Poller, slot: u32, number: u64) -> io::Result<Attempt> {
         let began = Instant::now();
-        #[expect(clippy::cast_possible_truncation, reason = "only its lowest bits choose addresses")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "only its lowest bits choose addresses"
+        )]
         let index = number as u32;
         let stream = net::start_connect(route.destination(Service::Echo, index), index / SPREAD)?;
         let (first, then) = match route.request(Service::Echo, index) {
             Some(request) => (request.into_bytes(), Then::Answer),
             None => (message(number).to_vec(), Then::Echo),
         };
-        let mut attempt = Attempt { stream, stage: Stage::Connected(first, then), number, began, received: Vec::new() };
+        let mut attempt = Attempt {
+            stream,
+            stage: Stage::Connected(first, then),
+            number,
+            began,
+            received: Vec::new(),
+        };
         // Over loopback the handshake is mostly done by now: one wait less.
         let sent = attempt.send_first()?;
         poller.add(&attempt.stream, u64::from(slot), sent, !sent)?;
@@ -99,7 +118,9 @@ impl Attempt {
 
     /// Sends what comes first; tells whether the connection was there to take it.
     fn send_first(&mut self) -> io::Result<bool> {
-        let Stage::Connected(first, then) = &self.stage else { return Ok(true) };
+        let Stage::Connected(first, then) = &self.stage else {
+            return Ok(true);
+        };
         match self.stream.write_all(first) {
             Ok(()) => {
                 self.stage = match then {
@@ -135,7 +156,12 @@ impl Attempt {
             Stage::Echo => Err(io::Error::other("the echo is not what was sent")),
             _ => match answer(&self.received) {
                 Answer::Incomplete => Ok(false),
-                Answer::Refused => Err(io::Error::other(String::from_utf8_lossy(&self.received).lines().next().unwrap_or_default())),
+                Answer::Refused => Err(io::Error::other(
+                    String::from_utf8_lossy(&self.received)
+                        .lines()
+                        .next()
+                        .unwrap_or_default(),
+                )),
                 Answer::Open => {
                     self.received.clear();
                     self.stream.write_all(&message(self.number))?;

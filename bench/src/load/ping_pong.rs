@@ -33,7 +33,13 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
         stream.set_nonblocking(true)?;
         poller.add(&stream, u64::from(index), true, false)?;
         let number = u64::from(index) << 32;
-        tunnels.push(Tunnel { stream, number, sent: Instant::now(), received: 0, buffer: [0; MESSAGE] });
+        tunnels.push(Tunnel {
+            stream,
+            number,
+            sent: Instant::now(),
+            received: 0,
+            buffer: [0; MESSAGE],
+        });
     }
     for tunnel in &mut tunnels {
         tunnel.send()?;
@@ -43,7 +49,9 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
     let mut window = Window::new(order);
     loop {
         for ready in poller.wait(&mut events, Duration::from_millis(50))? {
-            let Some(tunnel) = tunnels.get_mut(usize::try_from(ready.token)?) else { continue };
+            let Some(tunnel) = tunnels.get_mut(usize::try_from(ready.token)?) else {
+                continue;
+            };
             if tunnel.receive()? {
                 histogram.record(tunnel.sent.elapsed());
                 all += 1;
@@ -55,7 +63,12 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
             Turn::Same => {}
             Turn::Opened => histogram = Histogram::new(),
             Turn::Closed => {
-                return Ok(Outcome { units: histogram.len(), all_units: all, latency: Latency::of(&histogram), ..window.close()? });
+                return Ok(Outcome {
+                    units: histogram.len(),
+                    all_units: all,
+                    latency: Latency::of(&histogram),
+                    ..window.close()?
+                });
             }
         }
     }
@@ -67,7 +80,9 @@ impl Tunnel {
         self.sent = Instant::now();
         let message = message(self.number);
         // A socket whose last message has come back has room for 64 bytes.
-        self.stream.write_all(&message).context("cannot send into a tunnel")
+        self.stream
+            .write_all(&message)
+            .context("cannot send into a tunnel")
     }
 
     /// Whether the whole echo has come.
@@ -79,7 +94,10 @@ impl Tunnel {
             Err(error) => bail!("the proxy broke a tunnel in use: {error}"),
         }
         let whole = self.received == MESSAGE;
-        ensure!(!whole || self.buffer == message(self.number), "the echo is not what was sent");
+        ensure!(
+            !whole || self.buffer == message(self.number),
+            "the echo is not what was sent"
+        );
         Ok(whole)
     }
 }

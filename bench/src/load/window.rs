@@ -28,7 +28,12 @@ pub(super) enum Turn {
 
 impl<'a> Window<'a> {
     pub(super) fn new(order: &'a Order) -> Window<'a> {
-        Window { processes: order.processes.as_ref(), length: order.window, opens: Instant::now() + order.warm_up, opened: None }
+        Window {
+            processes: order.processes.as_ref(),
+            length: order.window,
+            opens: Instant::now() + order.warm_up,
+            opened: None,
+        }
     }
 
     /// Looks at the clock.
@@ -47,8 +52,16 @@ impl<'a> Window<'a> {
     /// What can be told of the window alone: its length and the CPU time used in it.
     pub(super) fn close(&self) -> io::Result<Outcome> {
         let cpu = self.processes.map(ProcessTree::cpu).transpose()?;
-        let Some((since, before)) = self.opened else { return Ok(Outcome::default()) };
-        let used = cpu.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64());
-        Ok(Outcome { seconds: since.elapsed().as_secs_f64(), cpu: used, ..Outcome::default() })
+        let Some((since, before)) = self.opened else {
+            return Ok(Outcome::default());
+        };
+        let used = cpu
+            .zip(before)
+            .map(|(after, before)| after.saturating_sub(before).as_secs_f64());
+        Ok(Outcome {
+            seconds: since.elapsed().as_secs_f64(),
+            cpu: used,
+            ..Outcome::default()
+        })
     }
 }

@@ -19,12 +19,15 @@ pub(super) fn run(listener: &TcpListener, upstream: SocketAddr) -> anyhow::Resul
     let mut buffer = vec![0; BUFFER];
     let mut events = vec![EpollEvent::empty(); 256];
     loop {
-        let count = epoll.wait(&mut events, EpollTimeout::NONE).context("epoll failed")?;
+        let count = epoll
+            .wait(&mut events, EpollTimeout::NONE)
+            .context("epoll failed")?;
         for event in &events[..count] {
             if event.data() == LISTENER {
                 while let Some((client, server)) = pair(listener, upstream)? {
                     for stream in [client, server] {
-                        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+                        let flags =
+                            EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
                         epoll.add(&stream, EpollEvent::new(flags, streams.len() as u64))?;
                         streams.push(Some(stream));
                     }
@@ -32,7 +35,9 @@ pub(super) fn run(listener: &TcpListener, upstream: SocketAddr) -> anyhow::Resul
                 continue;
             }
             let index = usize::try_from(event.data())?;
-            while let (Some(Some(from)), Some(Some(to))) = (streams.get(index), streams.get(index ^ 1)) {
+            while let (Some(Some(from)), Some(Some(to))) =
+                (streams.get(index), streams.get(index ^ 1))
+            {
                 let count = match (&*from).read(&mut buffer) {
                     Err(error) if crate::net::not_now(&error) => break,
                     other => other.unwrap_or(0),
@@ -44,7 +49,9 @@ pub(super) fn run(listener: &TcpListener, upstream: SocketAddr) -> anyhow::Resul
                     break;
                 }
                 // Messages of 64 bytes always fit into an empty socket buffer.
-                (&*to).write_all(&buffer[..count]).context("the echo does not take a message")?;
+                (&*to)
+                    .write_all(&buffer[..count])
+                    .context("the echo does not take a message")?;
                 // Less than a buffer: the socket is empty, and the next edge will tell; but an end that has come already makes none.
                 if count < BUFFER && !event.events().contains(EpollFlags::EPOLLRDHUP) {
                     break;

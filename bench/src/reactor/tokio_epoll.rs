@@ -8,7 +8,9 @@ use tokio::net::TcpStream;
 use super::{BUFFER, dial};
 
 pub(super) fn run(listener: TcpListener, upstream: SocketAddr) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;

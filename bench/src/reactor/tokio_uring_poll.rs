@@ -13,16 +13,19 @@ use super::{BUFFER, pair};
 pub(super) fn run(listener: TcpListener, upstream: SocketAddr) -> anyhow::Result<()> {
     let mut ring = tokio_uring::uring_builder();
     ring.setup_single_issuer().setup_coop_taskrun();
-    tokio_uring::builder().entries(1024).uring_builder(&ring).start(async move {
-        loop {
-            while let Some((client, server)) = pair(&listener, upstream)? {
-                let (client, server) = (Rc::new(client), Rc::new(server));
-                tokio_uring::spawn(relay(Rc::clone(&client), Rc::clone(&server)));
-                tokio_uring::spawn(relay(server, client));
+    tokio_uring::builder()
+        .entries(1024)
+        .uring_builder(&ring)
+        .start(async move {
+            loop {
+                while let Some((client, server)) = pair(&listener, upstream)? {
+                    let (client, server) = (Rc::new(client), Rc::new(server));
+                    tokio_uring::spawn(relay(Rc::clone(&client), Rc::clone(&server)));
+                    tokio_uring::spawn(relay(server, client));
+                }
+                ready(listener.as_raw_fd(), libc::POLLIN).await?;
             }
-            ready(listener.as_raw_fd(), libc::POLLIN).await?;
-        }
-    })
+        })
 }
 
 /// One direction. Errors end it; the streams close when both directions have ended.
@@ -66,7 +69,11 @@ impl OneshotOutputTransform for Readiness {
     type StoredData = ();
 
     fn transform_oneshot_output(self, (): (), entry: cqueue::Entry) -> io::Result<()> {
-        if entry.result() < 0 { Err(io::Error::from_raw_os_error(-entry.result())) } else { Ok(()) }
+        if entry.result() < 0 {
+            Err(io::Error::from_raw_os_error(-entry.result()))
+        } else {
+            Ok(())
+        }
     }
 }
 

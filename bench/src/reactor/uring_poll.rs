@@ -14,25 +14,38 @@ const LISTENER: u64 = u64::MAX;
 /// A ring for one thread that enters the kernel once a turn.
 pub(super) fn ring() -> anyhow::Result<IoUring> {
     let mut builder = IoUring::builder();
-    builder.setup_single_issuer().setup_defer_taskrun().setup_coop_taskrun();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_coop_taskrun();
     builder.build(1024).context("the kernel gives no io_uring")
 }
 
 /// Queues an operation, making room by submitting when the queue is full.
 pub(super) fn push(ring: &mut IoUring, entry: &squeue::Entry) -> anyhow::Result<()> {
     // SAFETY: what an entry points to (buffers of `uring_recv`, nothing otherwise) lives until the process ends.
-    #[expect(unsafe_code, reason = "the kernel takes operations by memory it shares with us")]
+    #[expect(
+        unsafe_code,
+        reason = "the kernel takes operations by memory it shares with us"
+    )]
     while unsafe { ring.submission().push(entry) }.is_err() {
         ring.submit()?;
     }
     Ok(())
 }
 
-pub(super) fn run(listener: &TcpListener, upstream: SocketAddr, multishot: bool) -> anyhow::Result<()> {
+pub(super) fn run(
+    listener: &TcpListener,
+    upstream: SocketAddr,
+    multishot: bool,
+) -> anyhow::Result<()> {
     let mut ring = ring()?;
     let poll = |socket: RawFd, token: u64| {
         let events = u32::from(libc::POLLIN.cast_unsigned());
-        opcode::PollAdd::new(types::Fd(socket), events).multi(multishot).build().user_data(token)
+        opcode::PollAdd::new(types::Fd(socket), events)
+            .multi(multishot)
+            .build()
+            .user_data(token)
     };
     push(&mut ring, &poll(listener.as_raw_fd(), LISTENER))?;
     // In pairs: the other end of the one at `index` is at `index ^ 1`. Places are not used again.
@@ -41,7 +54,10 @@ pub(super) fn run(listener: &TcpListener, upstream: SocketAddr, multishot: bool)
     let mut turn = Vec::new();
     loop {
         ring.submit_and_wait(1)?;
-        turn.extend(ring.completion().map(|entry| (entry.user_data(), cqueue::more(entry.flags()))));
+        turn.extend(
+            ring.completion()
+                .map(|entry| (entry.user_data(), cqueue::more(entry.flags()))),
+        );
         for (token, armed) in turn.drain(..) {
             if token == LISTENER {
                 while let Some((client, server)) = pair(listener, upstream)? {
@@ -56,16 +72,26 @@ pub(super) fn run(listener: &TcpListener, upstream: SocketAddr, multishot: bool)
                 continue;
             }
             let index = usize::try_from(token)?;
-            let (Some(Some(from)), Some(Some(to))) = (streams.get(index), streams.get(index ^ 1)) else { continue };
+            let (Some(Some(from)), Some(Some(to))) = (streams.get(index), streams.get(index ^ 1))
+            else {
+                continue;
+            };
             match (&*from).read(&mut buffer) {
                 // Messages of 64 bytes always fit into an empty socket buffer.
-                Ok(count @ 1..) => (&*to).write_all(&buffer[..count]).context("the echo does not take a message")?,
+                Ok(count @ 1..) => (&*to)
+                    .write_all(&buffer[..count])
+                    .context("the echo does not take a message")?,
                 Err(error) if crate::net::not_now(&error) => {}
                 _ => {
                     let _gone = to.shutdown(Shutdown::Write);
                     // A multishot poll holds the socket until it is taken back.
                     for index in [index, index ^ 1] {
-                        push(&mut ring, &opcode::PollRemove::new(index as u64).build().user_data(u64::MAX - 1))?;
+                        push(
+                            &mut ring,
+                            &opcode::PollRemove::new(index as u64)
+                                .build()
+                                .user_data(u64::MAX - 1),
+                        )?;
                         streams[index] = None;
                     }
                     continue;
