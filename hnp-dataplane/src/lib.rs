@@ -4,7 +4,9 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod dial;
 pub mod flow;
 pub mod http;

@@ -1,2 +1,7 @@
 //! The binary `hnp`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hnp_dataplane::cli::main()
+}

@@ -460,7 +460,8 @@ mod tests {
 
     #[test]
     fn ports() {
-        let table: [(&str, Result<(u16, u16), &str>); 9] = [
+        type Bounds = (u16, u16);
+        let table: [(&str, Result<Bounds, &str>); 9] = [
             ("443", Ok((443, 443))),
             ("9000-9999", Ok((9000, 9999))),
             ("1 - 65535", Ok((1, 65535))),

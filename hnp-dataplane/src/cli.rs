@@ -1,0 +1,182 @@
+//! The command line: what `hnp` can be asked to do.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage or configuration.
+
+mod config;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Environment, Flags, Sources};
+
+/// Exit code of a mistake in usage or configuration; clap uses the same.
+pub(crate) const USAGE: u8 = 2;
+
+/// Carries the traffic of chaos pods and agents to the manager.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hnp",
+    version,
+    after_help = "Examples:
+  PROXY_URL=https://app.harness.io hnp run     listen on port 7777, reach only that host
+  hnp run --config hnp.toml                    serve what a file says
+  hnp config check --config hnp.toml           say everything that is wrong with it
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve, in the foreground, until SIGTERM or SIGINT. Ready when the port accepts.
+    ///
+    /// SIGTERM drains: new connections are refused, tunnels may finish until `timeouts.drain`. SIGHUP and a change of the
+    /// configuration file load it again, for new connections.
+    #[command(after_help = "Examples:
+  PROXY_URL=https://app.harness.io hnp run
+  hnp run --config hnp.toml
+  hnp run --config hnp.toml --listen 127.0.0.1:7777 --log-format json")]
+    Run(SourceArgs),
+    /// Check and show the configuration.
+    #[command(after_help = "Examples:
+  PROXY_URL=https://app.harness.io hnp config check
+  hnp config check --config hnp.toml
+  hnp config show --config hnp.toml --json")]
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say everything that is wrong with the configuration; exit with 0 if nothing is, else with 2.
+    #[command(after_help = "Examples:
+  PROXY_URL=https://app.harness.io hnp config check
+  hnp config check --config hnp.toml
+  hnp config check --config hnp.toml --json")]
+    Check(DataArgs),
+    /// Print the effective configuration and where each value comes from; secrets are replaced.
+    #[command(after_help = "Examples:
+  PROXY_URL=https://app.harness.io hnp config show
+  hnp config show --config hnp.toml --listen 127.0.0.1:7777
+  hnp config show --config hnp.toml --json")]
+    Show(DataArgs),
+}
+
+#[derive(Debug, Args)]
+struct DataArgs {
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where the configuration comes from: the file, the environment over it, these flags over both.
+#[derive(Debug, Args)]
+struct SourceArgs {
+    /// The configuration file; environment: HNP_CONFIG. Without one, PROXY_URL is enough.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen here, `ip:port`; may be given several times.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// The manager's url; environment: PROXY_URL.
+    #[arg(long, value_name = "URL")]
+    proxy_url: Option<String>,
+    /// A corporate proxy on the way, `http://host:port`. Its password is better kept in a file: others can read a command line.
+    #[arg(long, value_name = "URL")]
+    parent_proxy: Option<String>,
+    /// Worker threads.
+    #[arg(long, value_name = "N")]
+    workers: Option<u32>,
+    /// auto, io_uring or epoll.
+    #[arg(long, value_name = "BACKEND")]
+    backend: Option<String>,
+    /// Address of metrics and health, `ip:port`, or `off`.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// text or json.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl SourceArgs {
+    /// These flags over this process's environment.
+    fn into_sources(self) -> Sources {
+        let environment = Environment::of_process();
+        Sources {
+            file: self.config.or_else(|| environment.config_file()),
+            environment,
+            flags: Flags {
+                listen: self.listen,
+                proxy_url: self.proxy_url,
+                parent_proxy: self.parent_proxy,
+                workers: self.workers,
+                backend: self.backend,
+                admin: self.admin,
+                log_format: self.log_format,
+                log_level: self.log_level,
+            },
+        }
+    }
+}
+
+/// Does what this process's command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::run(args.into_sources()),
+        Command::Config {
+            command: ConfigCommand::Check(args),
+        } => config::check(&args.sources.into_sources(), args.json),
+        Command::Config {
+            command: ConfigCommand::Show(args),
+        } => config::show(&args.sources.into_sources(), args.json),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_of_every_help_parses() {
+        let mut examples = 0;
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_else(|| panic!("{} has no examples", command.get_name()));
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                let words = line
+                    .split("   ")
+                    .find(|part| !part.trim().is_empty())
+                    .unwrap();
+                let words = words
+                    .split_whitespace()
+                    .skip_while(|word| word.contains('='));
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+                examples += 1;
+            }
+        }
+        assert!(examples >= 12, "{examples}");
+    }
+}

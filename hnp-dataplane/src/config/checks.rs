@@ -1,0 +1,429 @@
+//! What is wrong with one value, and where in it.
+//!
+//! A check of a list looks at every element, so that one run of `hnp config check` names all mistakes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
+
+use super::model::Mode;
+use super::units::{HumanDuration, PortRange, Size};
+
+/// Adds what is wrong with the value to the list.
+pub(super) type Check = fn(&Spanned<DeValue<'_>>, &mut Vec<Problem>);
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// Byte range of the source.
+    pub(super) span: Range<usize>,
+    /// Index in a list.
+    pub(super) index: Option<usize>,
+    /// What is wrong; empty: the value is of another type than expected.
+    pub(super) message: String,
+    /// What to do, where that is more than to write what is expected.
+    pub(super) help: Option<String>,
+}
+
+/// What is wrong with a text, and what to do.
+type Complaint = (String, Option<String>);
+
+/// Whatever `T` deserializes from.
+pub(super) fn typed<T: DeserializeOwned>(
+    value: &Spanned<DeValue<'_>>,
+    problems: &mut Vec<Problem>,
+) {
+    read::<T>(value, problems);
+}
+
+fn read<T: DeserializeOwned>(
+    value: &Spanned<DeValue<'_>>,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    match T::deserialize(ValueDeserializer::from(value.clone())) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            // Serde's words for a wrong type name Rust types: the caller has better ones.
+            let message = match error.message() {
+                text if text.starts_with("invalid type") || text.starts_with("invalid value") => {
+                    String::new()
+                }
+                text => text.to_owned(),
+            };
+            problems.push(problem(value, message));
+            None
+        }
+    }
+}
+
+fn problem(value: &Spanned<DeValue<'_>>, message: impl Into<String>) -> Problem {
+    Problem {
+        span: value.span(),
+        index: None,
+        message: message.into(),
+        help: None,
+    }
+}
+
+/// A check of each element of a list, an empty list included.
+fn each(
+    value: &Spanned<DeValue<'_>>,
+    problems: &mut Vec<Problem>,
+    check: impl Fn(&Spanned<DeValue<'_>>, &mut Vec<Problem>),
+) {
+    let Some(list) = value.get_ref().as_array() else {
+        problems.push(problem(value, ""));
+        return;
+    };
+    for (index, element) in list.iter().enumerate() {
+        let first = problems.len();
+        check(element, problems);
+        for problem in &mut problems[first..] {
+            problem.index = Some(index);
+        }
+    }
+}
+
+/// A check of a string's text.
+fn text(
+    value: &Spanned<DeValue<'_>>,
+    problems: &mut Vec<Problem>,
+    check: impl Fn(&str) -> Result<(), Complaint>,
+) {
+    let complaint = match value.get_ref().as_str() {
+        None => Some((String::new(), None)),
+        Some(text) => check(text).err(),
+    };
+    if let Some((message, help)) = complaint {
+        problems.push(Problem {
+            help,
+            ..problem(value, message)
+        });
+    }
+}
+
+fn number(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>, range: Range<u32>) {
+    let Some(number) = read::<u32>(value, problems) else {
+        return;
+    };
+    if !range.contains(&number) {
+        problems.push(problem(value, ""));
+    }
+}
+
+pub(super) fn count(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    typed::<NonZeroU32>(value, problems);
+}
+
+pub(super) fn workers(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    number(value, problems, 1..1025);
+}
+
+pub(super) fn backlog(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    number(value, problems, 1..65536);
+}
+
+pub(super) fn headers(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    number(value, problems, 1..1001);
+}
+
+pub(super) fn head_size(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    if let Some(Size(bytes)) = read(value, problems)
+        && !(256..=1 << 20).contains(&bytes)
+    {
+        problems.push(problem(value, format!("{} is out of range", Size(bytes))));
+    }
+}
+
+pub(super) fn duration(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    typed::<HumanDuration>(value, problems);
+}
+
+pub(super) fn positive_duration(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    if let Some(HumanDuration(duration)) = read(value, problems)
+        && duration.is_zero()
+    {
+        problems.push(problem(value, "must be longer than 0"));
+    }
+}
+
+pub(super) fn modes(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    if value
+        .get_ref()
+        .as_array()
+        .is_some_and(|list| list.is_empty())
+    {
+        problems.push(problem(value, "at least one mode is needed"));
+    }
+    each(value, problems, |element, problems| {
+        match read::<Mode>(element, problems) {
+            None | Some(Mode::Tunnel) => {}
+            Some(Mode::ReverseProxy | Mode::EndToEndMtls) => {
+                let name = element.get_ref().as_str().unwrap_or_default();
+                problems.push(Problem {
+                    help: Some("remove it: this build serves `tunnel`".to_owned()),
+                    ..problem(
+                        element,
+                        format!("this build does not serve the mode `{name}` yet"),
+                    )
+                });
+            }
+        }
+    });
+}
+
+pub(super) fn path(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    if let Some(path) = read::<PathBuf>(value, problems)
+        && path.as_os_str().is_empty()
+    {
+        problems.push(problem(value, "an empty path names no file"));
+    }
+}
+
+pub(super) fn quotable(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    text(value, problems, |text| {
+        let wrong = |c: char| c.is_control() || c == '"' || c == '\\';
+        match text.chars().find(|c| wrong(*c)) {
+            Some(c) => Err((format!("the character {c:?} cannot stand here"), None)),
+            None => Ok(()),
+        }
+    });
+}
+
+pub(super) fn user(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    text(value, problems, |name| {
+        if name.is_empty() {
+            return Err(("a user name cannot be empty".to_owned(), None));
+        }
+        match name.chars().find(|c| c.is_control() || *c == ':') {
+            Some(c) => Err((
+                format!("the character {c:?} cannot stand in a user name"),
+                None,
+            )),
+            None => Ok(()),
+        }
+    });
+}
+
+pub(super) fn users(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    each(value, problems, user);
+}
+
+fn address(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    text(value, problems, |text| match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => {
+            Err(("port 0 cannot be listened on or dialled".to_owned(), None))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => Err((format!("`{text}` is not an address"), address_help(text))),
+    });
+}
+
+/// What the writer of something that is not `ip:port` probably meant.
+fn address_help(text: &str) -> Option<String> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some(format!("add the port: \"{}\"", SocketAddr::new(ip, 7777)));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    match host {
+        "" => Some(format!("write \"0.0.0.0:{port}\" or \"[::]:{port}\"")),
+        "localhost" => Some(format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\"")),
+        "*" => Some(format!("write \"[::]:{port}\" or \"0.0.0.0:{port}\"")),
+        _ => None,
+    }
+}
+
+pub(super) fn address_or_off(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    if value.get_ref().as_str() != Some("off") {
+        address(value, problems);
+    }
+}
+
+pub(super) fn addresses(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    each(value, problems, address);
+}
+
+pub(super) fn listen(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    match value.get_ref().as_array() {
+        None => address(value, problems),
+        Some(list) if list.is_empty() => {
+            problems.push(problem(value, "at least one address is needed"))
+        }
+        Some(_) => addresses(value, problems),
+    }
+}
+
+pub(super) fn ports(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    each(value, problems, typed::<PortRange>);
+}
+
+pub(super) fn cidrs(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    each(value, problems, |element, problems| {
+        text(element, problems, cidr)
+    });
+}
+
+fn cidr(text: &str) -> Result<(), Complaint> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        let help = format!("for this address alone write \"{}\"", IpNet::from(ip));
+        return Err((format!("`{text}` is an address, not a network"), Some(help)));
+    }
+    match text.parse::<IpNet>() {
+        Ok(net) if net != net.trunc() => {
+            let alone = IpNet::from(net.addr());
+            let help = format!(
+                "write \"{}\" for the network, \"{alone}\" for the address",
+                net.trunc()
+            );
+            Err((
+                format!("`{text}` has bits set beyond its prefix"),
+                Some(help),
+            ))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => Err((format!("`{text}` is not a network"), None)),
+    }
+}
+
+pub(super) fn hosts(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    each(value, problems, |element, problems| {
+        text(element, problems, host_pattern)
+    });
+}
+
+/// `*`, `*.name` or a name.
+fn host_pattern(text: &str) -> Result<(), Complaint> {
+    if text == "*" {
+        return Ok(());
+    }
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    if text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok() {
+        let help = "addresses and networks go into `cidrs`";
+        return Err((
+            format!("`{text}` is not a host name"),
+            Some(help.to_owned()),
+        ));
+    }
+    host_name(name).map_err(|(why, help)| (format!("`{text}` is not a host pattern: {why}"), help))
+}
+
+fn host_name(name: &str) -> Result<(), Complaint> {
+    let complain = |why: &str, help: Option<String>| Err((why.to_owned(), help));
+    if let Some((_, rest)) = name.split_once("://") {
+        let bare = rest.split(['/', ':']).next().unwrap_or_default();
+        return complain("it has a scheme", Some(format!("write \"{bare}\"")));
+    }
+    if let Some((bare, _)) = name.split_once('/') {
+        return complain("it has a path", Some(format!("write \"{bare}\"")));
+    }
+    if let Some((bare, port)) = name.split_once(':') {
+        return complain(
+            "it has a port",
+            Some(format!("write \"{bare}\" here and {port} in `ports`")),
+        );
+    }
+    if let Some(bare) = name.strip_prefix('.') {
+        return complain("it starts with a dot", Some(format!("write \"*.{bare}\"")));
+    }
+    if let Some(bare) = name.strip_suffix('.') {
+        return complain("it ends with a dot", Some(format!("write \"{bare}\"")));
+    }
+    if name.contains('*') {
+        return complain("`*` stands alone or in a leading `*.`", None);
+    }
+    if !name.is_ascii() {
+        return complain(
+            "it is not ASCII",
+            Some("write its punycode form, `xn--…`".to_owned()),
+        );
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    for label in name.split('.') {
+        if label.is_empty() || label.len() > 63 || !label.bytes().all(allowed) {
+            return complain("a label is 1 to 63 letters, digits, `-` or `_`", None);
+        }
+    }
+    if name.len() > 253 {
+        return complain("it is longer than 253 characters", None);
+    }
+    Ok(())
+}
+
+pub(super) fn no_proxy(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    each(value, problems, |element, problems| {
+        text(element, problems, |text| {
+            if text == "*" || text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok() {
+                return Ok(());
+            }
+            let name = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));
+            host_name(name.unwrap_or(text))
+                .map_err(|(why, help)| (format!("`{text}` is not a target: {why}"), help))
+        });
+    });
+}
+
+pub(super) fn upstream_url(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    text(value, problems, |text| {
+        let url = http_url(text)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err((
+                "credentials have no meaning in the manager's url".to_owned(),
+                None,
+            ));
+        }
+        Ok(())
+    });
+}
+
+pub(super) fn parent_url(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    text(value, problems, |text| {
+        let url = http_url(text)?;
+        if url.scheme() == "https" {
+            let help = "use the parent's http:// port".to_owned();
+            return Err((
+                "this build does not serve an https:// parent yet".to_owned(),
+                Some(help),
+            ));
+        }
+        if !matches!(url.path(), "" | "/") {
+            return Err(("a proxy's url has no path".to_owned(), None));
+        }
+        Ok(())
+    });
+}
+
+/// `http://` or `https://`, a host, a port that is not 0, no query.
+fn http_url(text: &str) -> Result<url::Url, Complaint> {
+    let with_scheme = || Some(format!("write \"https://{text}\""));
+    let url = match text.parse::<url::Url>() {
+        Ok(url) => url,
+        Err(url::ParseError::RelativeUrlWithoutBase) => {
+            return Err((format!("`{text}` has no scheme"), with_scheme()));
+        }
+        Err(error) => return Err((format!("`{text}` is not a url: {error}"), None)),
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        // `host:8443` parses as the scheme `host`.
+        return match text.contains("://") {
+            true => Err((
+                format!("the scheme `{}` is neither http nor https", url.scheme()),
+                None,
+            )),
+            false => Err((format!("`{text}` has no scheme"), with_scheme())),
+        };
+    }
+    if url.port() == Some(0) {
+        return Err(("port 0 cannot be dialled".to_owned(), None));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(("a query or fragment has no meaning here".to_owned(), None));
+    }
+    Ok(url)
+}

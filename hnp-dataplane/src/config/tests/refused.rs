@@ -1,0 +1,301 @@
+//! What is refused, and in which words.
+
+use super::{Case, Flags, environment, load};
+use crate::config::{ConfigError, Place, Sources};
+
+/// A file, and parts that its refusal must contain: the place, the key, the reason, the help.
+#[rustfmt::skip]
+const REFUSED: &[(&str, &[&str])] = &[
+    // Keys.
+    ("wokers = 2", &["hnp.toml:1:1", "unknown key `wokers`", "did you mean `workers`?"]),
+    ("[timeouts]\n\ntunel-idle = \"1h\"", &["hnp.toml:3:1", "`timeouts.tunel-idle`", "did you mean `tunnel-idle`?"]),
+    ("[timeouts]\ntunnel_idle = \"1h\"", &["hnp.toml:2:1", "did you mean `tunnel-idle`?"]),
+    ("[limits]\nConnections = 5", &["did you mean `connections`?"]),
+    ("[limits]\ntunnel-idle = \"1h\"", &["`tunnel-idle` belongs to [timeouts]"]),
+    ("[log]\nworkers = 3", &["`workers` belongs to the top level"]),
+    ("[admin]\ncolour = 3", &["unknown key `admin.colour`", "the keys here are `address`"]),
+    ("[polcy]\nmode = \"report\"", &["hnp.toml:1:2", "unknown key `polcy`", "did you mean `policy`?"]),
+    ("[[policy.alow]]\nhosts = [\"a\"]", &["unknown key `policy.alow`", "did you mean `allow`?"]),
+    ("[[policy.allow]]\nhost = [\"a\"]", &["hnp.toml:2:1", "`policy.allow[0].host`", "did you mean `hosts`?"]),
+    ("policy.allow = [{ hosts = [\"a\"], port = [1] }]", &["`policy.allow[0].port`", "did you mean `ports`?"]),
+    // What this build does not serve.
+    ("[listener.tls]\ncertificate = \"a\"", &["does not serve `listener.tls` yet", "hnp.toml:1:"]),
+    ("[[endpoints]]\nserver-name = \"a\"", &["does not serve `endpoints` yet"]),
+    ("[intercept]\nfailure = \"open\"", &["does not serve `intercept` yet"]),
+    ("[upstream]\nurl = \"https://a\"\nca = \"x\"", &["hnp.toml:3:1", "does not serve `upstream.ca` yet"]),
+    ("[upstream]\nurl = \"https://a\"\ncertificate = \"x\"", &["does not serve `upstream.certificate` yet"]),
+    ("[upstream]\nurl = \"https://a\"\nkey = \"x\"", &["does not serve `upstream.key` yet"]),
+    ("[upstream]\nurl = \"https://a\"\nserver-name = \"x\"", &["does not serve `upstream.server-name` yet"]),
+    ("modes = [\"tunnel\", \"reverse-proxy\"]", &["hnp.toml:1:20", "`modes[1]`", "does not serve the mode `reverse-proxy` yet"]),
+    ("modes = [\"end-to-end-mtls\"]", &["does not serve the mode `end-to-end-mtls` yet"]),
+    ("[upstream]\nurl = \"https://a\"\n[upstream.parent]\nurl = \"https://p:1\"", &["hnp.toml:4:7", "does not serve an https:// parent yet"]),
+    // Types.
+    ("workers = \"two\"", &["`workers`: expected a whole number from 1 to 1024, found the string \"two\""]),
+    ("workers = 0", &["found the number 0"]),
+    ("workers = 9999", &["from 1 to 1024"]),
+    ("workers = 1.5", &["found the number 1.5"]),
+    ("log = \"json\"", &["`log` is a table, not the string \"json\"", "write `[log]`"]),
+    ("[policy]\nallow = \"all\"", &["`policy.allow` is a list of tables", "write `[[policy.allow]]`"]),
+    ("[policy.allow]\nhosts = [\"a\"]", &["`policy.allow` is a list of tables, not a table", "write `[[policy.allow]]`"]),
+    ("[policy]\nallow = [\"a\"]", &["hnp.toml:2:10", "`policy.allow[0]` is a table", "write `[[policy.allow]]`"]),
+    ("[log]\naccess = \"yes\"", &["expected `true` or `false`, found the string \"yes\""]),
+    ("[[policy.allow]]\nhosts = \"a\"", &["expected a list of host names", "found the string \"a\""]),
+    ("[[policy.allow]]\nhosts = [\"a\", 7]", &["`policy.allow[0].hosts[1]`", "found the number 7"]),
+    ("modes = []", &["at least one mode is needed"]),
+    // Choices.
+    ("backend = \"iouring\"", &["hnp.toml:1:11", "`iouring` is none of `auto`, `io_uring`, `epoll`", "did you mean `io_uring`?"]),
+    ("backend = \"kqueue\"", &["is none of", "expected `\"auto\"`"]),
+    ("modes = [\"tunnels\"]", &["`modes[0]`", "did you mean `tunnel`?"]),
+    ("[policy]\nmode = \"reports\"", &["did you mean `report`?"]),
+    ("[log]\nlevel = \"warning\"", &["is none of `error`, `warn`", "did you mean `warn`?"]),
+    // Units.
+    ("[timeouts]\nhead = 10", &["hnp.toml:2:8", "`10` has no unit: write `10s`"]),
+    ("[timeouts]\nhead = \"10\"", &["write `10s`"]),
+    ("[timeouts]\nhead = \"0s\"", &["`timeouts.head`: must be longer than 0"]),
+    ("[timeouts]\nhead = -1", &["found the number -1", "a duration such as \"10s\""]),
+    ("[timeouts]\ndrain = \"ten\"", &["`ten` is not a duration"]),
+    ("[limits]\nhead-size = \"32K\"", &["`32K` is not a size"]),
+    ("[limits]\nhead-size = 10", &["10B is out of range", "\"256B\" to \"1MiB\""]),
+    ("[limits]\nconnections = 0", &["a whole number from 1"]),
+    ("[limits]\nheaders = 5000", &["a whole number from 1 to 1000"]),
+    ("[[policy.allow]]\nhosts = [\"a\"]\nports = [443, 0]", &["`policy.allow[0].ports[1]`", "`0` is not a port"]),
+    ("[[policy.allow]]\nhosts = [\"a\"]\nports = [70000]", &["`70000` is not a port"]),
+    ("[[policy.allow]]\nhosts = [\"a\"]\nports = [\"2-1\"]", &["ends before it starts: write `1-2`"]),
+    // Addresses.
+    ("[listener]\naddress = \"0.0.0.0\"", &["`0.0.0.0` is not an address", "add the port: \"0.0.0.0:7777\""]),
+    ("[listener]\naddress = \":7777\"", &["write \"0.0.0.0:7777\" or \"[::]:7777\""]),
+    ("[listener]\naddress = [\"127.0.0.1:1\", \"localhost:80\"]", &["hnp.toml:2:27", "`listener.address[1]`", "127.0.0.1:80"]),
+    ("[listener]\naddress = \"127.0.0.1:0\"", &["port 0 cannot"]),
+    ("[listener]\naddress = []", &["at least one address is needed"]),
+    ("[listener]\naddress = [\"127.0.0.1:1\", \"0.0.0.0:1\"]", &["hnp.toml:2:27", "cannot both be listened on"]),
+    ("[admin]\naddress = \"on\"", &["`on` is not an address", "or \"off\""]),
+    ("[admin]\naddress = \"127.0.0.1:7777\"", &["hnp.toml:2:11", "the admin address `127.0.0.1:7777` is the listener's"]),
+    ("[listener]\naddress = \"[::]:9777\"", &["the admin address", "give it a port of its own"]),
+    ("[dns]\nservers = [\"10.0.0.2\"]", &["`dns.servers[0]`", "is not an address"]),
+    // Names and networks.
+    ("[[policy.allow]]\nhosts = [\"https://a.io/x\"]", &["it has a scheme", "write \"a.io\""]),
+    ("[[policy.allow]]\nhosts = [\"a.io:443\"]", &["it has a port", "write \"a.io\" here and 443 in `ports`"]),
+    ("[[policy.allow]]\nhosts = [\"a.io/x\"]", &["it has a path"]),
+    ("[[policy.allow]]\nhosts = [\"10.0.0.1\"]", &["is not a host name", "go into `cidrs`"]),
+    ("[[policy.allow]]\nhosts = [\".a.io\"]", &["it starts with a dot", "write \"*.a.io\""]),
+    ("[[policy.allow]]\nhosts = [\"a.io.\"]", &["it ends with a dot"]),
+    ("[[policy.allow]]\nhosts = [\"a.*.io\"]", &["`*` stands alone or in a leading `*.`"]),
+    ("[[policy.allow]]\nhosts = [\"*a.io\"]", &["`*` stands alone or in a leading `*.`"]),
+    ("[[policy.allow]]\nhosts = [\"\"]", &["a label is 1 to 63"]),
+    ("[[policy.allow]]\nhosts = [\"bücher.de\"]", &["punycode"]),
+    ("[[policy.allow]]\ncidrs = [\"10.0.0.1\"]", &["is an address, not a network", "\"10.0.0.1/32\""]),
+    ("[[policy.deny]]\ncidrs = [\"10.1.2.3/8\"]", &["bits set beyond its prefix", "\"10.0.0.0/8\" for the network"]),
+    ("[[policy.allow]]\ncidrs = [\"10.0.0.0/33\"]", &["is not a network"]),
+    ("[[policy.allow]]\nports = [443]", &["hnp.toml:1:", "the rule `policy.allow[0]` names no target"]),
+    ("[[policy.deny]]\nhosts = []", &["the rule `policy.deny[0]` names no target"]),
+    ("[[policy.allow]]\nhosts = [\"a\"]\nidentities = [\"u\"]", &["hnp.toml:3:", "needs `auth.htpasswd`"]),
+    ("[[policy.allow]]\nhosts = [\"a\"]\nidentities = [\"u:p\"]", &["cannot stand in a user name"]),
+    // Urls.
+    ("[upstream]\nurl = \"app.harness.io\"", &["`app.harness.io` has no scheme", "write \"https://app.harness.io\""]),
+    ("[upstream]\nurl = \"app.harness.io:8443\"", &["has no scheme", "write \"https://app.harness.io:8443\""]),
+    ("[upstream]\nurl = \"ftp://a\"", &["the scheme `ftp` is neither http nor https"]),
+    ("[upstream]\nurl = \"https://\"", &["is not a url: empty host"]),
+    ("[upstream]\nurl = \"https://a:0\"", &["port 0 cannot be dialled"]),
+    ("[upstream]\nurl = \"https://u:p@a\"", &["credentials have no meaning", "https://u:*@a"]),
+    ("[upstream]\nurl = \"https://a/?token=x\"", &["a query or fragment"]),
+    ("[upstream]\n", &["hnp.toml:1:", "`upstream.url` is missing", "or set PROXY_URL"]),
+    ("[upstream.parent]\nurl = \"http://p:1\"", &["`upstream.url` is missing"]),
+    ("[upstream]\nurl = \"http://a\"\n[upstream.parent]\nno-proxy = []", &["`upstream.parent.url` is missing", "hnp.toml:3:"]),
+    ("[upstream]\nurl = \"http://a\"\n[upstream.parent]\nurl = \"http://p:1/x\"", &["a proxy's url has no path"]),
+    ("[upstream]\nurl = \"http://a\"\n[upstream.parent]\nurl = \"http://p:1\"\nusername = \"u\"", &["needs `password-file`", "hnp.toml:5:"]),
+    ("[upstream]\nurl = \"http://a\"\n[upstream.parent]\nurl = \"http://p:1\"\nno-proxy = [\"http://x\"]", &["`upstream.parent.no-proxy[0]`", "it has a scheme"]),
+    // Bounds and files.
+    ("[limits]\nhead-size = \"1KiB\"", &["`limits.request-line-size` (8KiB) is more than `limits.head-size` (1KiB)"]),
+    ("[dns]\nmin-ttl = \"10m\"", &["hnp.toml:2:11", "`dns.min-ttl` (10m) is more than `dns.max-ttl` (5m)"]),
+    ("[auth]\nhtpasswd = \"missing\"", &["hnp.toml:2:12", "cannot read missing"]),
+    ("[auth]\nhtpasswd = \".\"", &["it is a directory"]),
+    ("[auth]\nrealm = \"a\\\"b\"", &["cannot stand here"]),
+    // Not TOML.
+    ("[listener\naddress = 1", &["hnp.toml:1:", "this is not TOML"]),
+    ("workers = 1\nworkers = 2", &["hnp.toml:2:1", "this is not TOML", "duplicate key"]),
+    ("workers =", &["this is not TOML"]),
+];
+
+#[test]
+fn each_mistake_is_refused_with_its_place_and_its_remedy() {
+    for (toml, parts) in REFUSED {
+        let text = Case::new(toml).refused();
+        for part in *parts {
+            assert!(
+                text.contains(part),
+                "{toml}\n\nshould be refused with {part:?}, and is with\n\n{text}"
+            );
+        }
+        assert!(
+            text.contains("\n  = help: ") || text.contains("not TOML"),
+            "no help:\n{text}"
+        );
+    }
+}
+
+#[test]
+fn one_run_names_every_mistake() {
+    let case = Case::new(
+        "wokers = 2\n\n[timeouts]\nhead = 10\n\n[[policy.allow]]\nhosts = [\"a.io:443\", \"*\", \"b.*\"]\n\tports = [0]\n",
+    );
+    let case = case.with_environment(&[("PROXY_URL", "app.harness.io")]);
+    let expected = "\
+error: unknown key `wokers`: there is no `wokers` at the top level
+ --> hnp.toml:1:1
+  |
+1 | wokers = 2
+  | ^^^^^^
+  = help: did you mean `workers`?
+
+error: `timeouts.head`: `10` has no unit: write `10s`, or `ms`, `m`, `h`, `d`
+ --> hnp.toml:4:8
+  |
+4 | head = 10
+  |        ^^
+  = help: expected a duration such as \"10s\", longer than 0
+
+error: `policy.allow[0].hosts[0]`: `a.io:443` is not a host pattern: it has a port
+ --> hnp.toml:7:10
+  |
+7 | hosts = [\"a.io:443\", \"*\", \"b.*\"]
+  |          ^^^^^^^^^^
+  = help: write \"a.io\" here and 443 in `ports`
+
+error: `policy.allow[0].hosts[2]`: `b.*` is not a host pattern: `*` stands alone or in a leading `*.`
+ --> hnp.toml:7:27
+  |
+7 | hosts = [\"a.io:443\", \"*\", \"b.*\"]
+  |                           ^^^^^
+  = help: expected a list of host names, `\"*.example.com\"` or `\"*\"`
+
+error: `policy.allow[0].ports[0]`: `0` is not a port: write 1 to 65535, or a range such as `9000-9999`
+ --> hnp.toml:8:11
+  |
+8 | \tports = [0]
+  | \t         ^
+  = help: expected a list of ports such as 443 and ranges such as \"9000-9999\"
+
+error: `upstream.url`: `app.harness.io` has no scheme
+ --> environment variable PROXY_URL
+  = help: write \"https://app.harness.io\"";
+    assert_eq!(case.refused(), expected);
+    let summary = case.anonymous(&case.load().unwrap_err().summary());
+    assert_eq!(
+        summary,
+        "hnp.toml:1:1: unknown key `wokers`: there is no `wokers` at the top level; did you mean `workers`? (and 5 more)"
+    );
+}
+
+#[test]
+fn nothing_at_all_says_what_to_do() {
+    let error = load(&Sources::default()).unwrap_err();
+    assert!(matches!(error, ConfigError::Nothing));
+    let text = error.to_string();
+    assert!(
+        text.contains("PROXY_URL=https://app.harness.io hnp run"),
+        "{text}"
+    );
+    assert!(text.contains("--config"), "{text}");
+
+    let flags = Flags {
+        listen: vec!["127.0.0.1:7777".to_owned()],
+        ..Flags::default()
+    };
+    let error = load(&Sources {
+        flags,
+        ..Sources::default()
+    })
+    .unwrap_err();
+    assert!(matches!(error, ConfigError::Nothing), "{error}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let file = Some("/nonexistent/hnp.toml".into());
+    let environment = environment(&[("PROXY_URL", "https://a")]);
+    let error = load(&Sources {
+        file,
+        environment,
+        flags: Flags::default(),
+    })
+    .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("cannot read the configuration file /nonexistent/hnp.toml"),
+        "{text}"
+    );
+    assert!(
+        error.summary().starts_with("cannot read"),
+        "{}",
+        error.summary()
+    );
+}
+
+#[test]
+fn mistakes_of_flags_name_the_flag() {
+    let flags = Flags {
+        listen: vec!["127.0.0.1:80".to_owned(), "127.0.0.1".to_owned()],
+        workers: Some(0),
+        backend: Some("poll".to_owned()),
+        admin: Some("127.0.0.1:80".to_owned()),
+        ..Flags::default()
+    };
+    let text = Case::new("").with_flags(flags).refused();
+    for part in [
+        "flag --listen",
+        "`listener.address[1]`",
+        "127.0.0.1:7777",
+        "flag --workers",
+        "flag --backend",
+        "did you mean `epoll`?",
+    ] {
+        assert!(text.contains(part), "{part:?}:\n{text}");
+    }
+    let flags = Flags {
+        admin: Some("127.0.0.1:7777".to_owned()),
+        ..Flags::default()
+    };
+    let error = Case::new("").with_flags(flags).load().unwrap_err();
+    assert_eq!(
+        error.diagnostics()[0].place,
+        Place::Flag { name: "--admin" },
+        "{error}"
+    );
+}
+
+#[test]
+fn a_password_is_never_repeated() {
+    let secrets = [
+        "http://u:s3cret@p:1/x",
+        "http://u:s3c/ret@p:1",
+        "https://u:s3cret@p:1",
+        "ftp://u:s3\\\"cret@p",
+        "http://u:s3 cret@p:0",
+    ];
+    for secret in secrets {
+        let parent =
+            format!("[upstream]\nurl = \"https://a\"\n[upstream.parent]\nurl = \"{secret}\"\n");
+        let upstream = format!("[upstream]\nurl = \"{secret}\"\n");
+        for toml in [parent, upstream] {
+            let error = Case::new(&toml).load().expect_err(&toml);
+            let json = serde_json::to_string(error.diagnostics()).unwrap();
+            for text in [error.to_string(), error.summary(), json] {
+                assert!(!text.contains("s3") && !text.contains("cret"), "{text}");
+            }
+        }
+    }
+    let text = Case::new("")
+        .with_environment(&[("PROXY_URL", "https://u:s3cret@a")])
+        .refused();
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn places_survive_what_is_not_ascii() {
+    let text = Case::new("# größer\n[log]\nlevel = \"größer\" # ä\n").refused();
+    assert!(
+        text.contains("hnp.toml:3:9")
+            && text.contains("3 | level = \"größer\" # ä\n  |         ^^^^^^^^\n"),
+        "{text}"
+    );
+}

@@ -1,0 +1,3 @@
+//! The control thread's part: what happens beside the traffic.
+
+pub mod watch;

@@ -1,0 +1,1 @@
+//! Notices that a file's contents changed, however they were changed.
