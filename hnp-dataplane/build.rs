@@ -42,8 +42,8 @@ fn main() {
     let wanted = env::var("HNP_EBPF").unwrap_or_default();
     let built = match &*wanted {
         "" | "require" if env::var_os("DOCS_RS").is_none() => build(root, &out),
-        "" | "require" => Err(Fault::Missing("documentation is built without them".into())),
-        "stub" => Err(Fault::Missing("it was built with HNP_EBPF=stub".into())),
+        "" | "require" => Err(Fault::Missing("DOCS_RS was set; unset it".into())),
+        "stub" => Err(Fault::Missing("HNP_EBPF=stub was set; unset it".into())),
         other => fail(&format!(
             "HNP_EBPF={other}: must be `stub`, `require` or not set"
         )),
@@ -54,7 +54,8 @@ fn main() {
         Err(Fault::Missing(why)) if wanted == "require" => fail(&why),
         Err(Fault::Missing(why)) => {
             if wanted.is_empty() {
-                println!("cargo::warning=hnp is built without its eBPF programs: {why}");
+                let headline = why.lines().next().unwrap_or_default();
+                println!("cargo::warning=hnp is built without its eBPF programs: {headline}");
                 // Installing what is missing shows in one of these.
                 println!("cargo::rerun-if-env-changed=PATH");
                 for place in [cargo_bin(), components()].into_iter().flatten() {
@@ -103,13 +104,12 @@ fn build(root: &Path, out: &Path) -> Result<Vec<u8>, Fault> {
         fetch(&[])
             .map_err(|why| Fault::Missing(format!("their crates cannot be fetched: {why}")))?;
     }
-    run(cargo(&sysroot, &source, &target, "build").args(["--release", "--offline"])).map_err(
-        |why| {
+    run(cargo(&sysroot, &source, &target, "build").args(["--release", "--offline", "--quiet"]))
+        .map_err(|why| {
             Fault::Broken(format!(
                 "{why}\n(HNP_EBPF=stub builds hnp without the eBPF programs)"
             ))
-        },
-    )?;
+        })?;
     let object = target.join(TARGET).join("release/hnp-ebpf");
     fs::read(&object).map_err(|error| Fault::Broken(format!("{}: {error}", object.display())))
 }
