@@ -2,7 +2,7 @@
 //!
 //! Every function here is cheap when there is nothing to do (a few `stat` calls), may be called again and again, and
 //! touches only what it names: Rust components and cargo tools go where rustup and cargo keep theirs, Debian packages
-//! to the system (without starting a service), Python and Node packages below `target/tools`.
+//! to the system (without starting a service), Python and Node packages below `target`.
 
 mod debian;
 mod packages;

@@ -1,6 +1,58 @@
 //! The project's jobs, one file a verb. `cargo xtask --help` lists them.
 
+mod check;
+mod ebpf;
+mod fuzz;
 mod install;
 mod shell;
+mod test;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's jobs. Each installs what it needs and this machine lacks, and says so.
+#[derive(Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Runs all tests, those of the node under test once for each backend.
+    Test(test::Args),
+    /// Formatting, clippy, documentation, and the dependencies' licences and sources.
+    Check(check::Args),
+    /// Builds the eBPF programs, loads each and shows what the kernel's verifier made of it.
+    Ebpf(ebpf::Args),
+    /// Fuzzes each target for a while.
+    Fuzz(fuzz::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Test(args) => test::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Ebpf(args) => ebpf::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes; a backtrace of xtask helps nobody.
+            let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            shell::say(format_args!(
+                "{} {}",
+                shell::red("failed:"),
+                causes.join(": ")
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! What every verb needs: where things are, how to talk, how to run a program.
 
 use std::{
-    env, fmt,
+    env,
+    ffi::OsStr,
+    fmt,
     io::{self, IsTerminal, Write as _},
     path::{Path, PathBuf},
     process::Command,
@@ -60,6 +62,22 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{shown}` failed: {status}");
     }
     Ok(())
+}
+
+/// A command run as root: by `sudo` when xtask is not.
+///
+/// # Errors
+/// When neither is possible; `purpose` says what for.
+pub(crate) fn as_root(program: impl AsRef<OsStr>, purpose: &str) -> Result<Command> {
+    if output(Command::new("id").arg("-u")).is_some_and(|uid| uid.trim() == "0") {
+        return Ok(Command::new(program));
+    }
+    if output(Command::new("sudo").args(["-n", "true"])).is_none() {
+        bail!("{purpose} needs root: run as root, or allow `sudo` without a password");
+    }
+    let mut command = Command::new("sudo");
+    command.arg("-n").arg(program);
+    Ok(command)
 }
 
 /// What a command prints on its standard output, or nothing when it is not there or fails.

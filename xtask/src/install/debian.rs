@@ -1,10 +1,10 @@
 //! Packages of the distribution.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::shell::{find_program, output, run, say};
+use crate::shell::{as_root, find_program, run, say};
 
 /// A Debian package, known to be there by a file that it brings.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +56,10 @@ pub(crate) fn debian(wanted: &[Debian]) -> Result<()> {
             names.join(", ")
         );
     }
-    run(as_root("sh")?.args(["-c", SCRIPT, "install"]).args(&names))
-        .with_context(|| format!("try `{by_hand}` by hand"))?;
+    run(as_root("sh", "installing Debian packages")?
+        .args(["-c", SCRIPT, "install"])
+        .args(&names))
+    .with_context(|| format!("try `{by_hand}` by hand"))?;
     match missing.iter().find(|package| !package.is_there()) {
         Some(package) => bail!(
             "{} is installed, but brought no {}",
@@ -91,18 +93,3 @@ if command -v systemctl >/dev/null; then
     done
 fi
 "#;
-
-/// A command run as root.
-fn as_root(program: &str) -> Result<Command> {
-    if output(Command::new("id").arg("-u")).is_some_and(|uid| uid.trim() == "0") {
-        return Ok(Command::new(program));
-    }
-    if output(Command::new("sudo").args(["-n", "true"])).is_none() {
-        bail!(
-            "installing Debian packages needs root: run as root, or allow `sudo` without a password"
-        );
-    }
-    let mut command = Command::new("sudo");
-    command.args(["-n", program]);
-    Ok(command)
-}

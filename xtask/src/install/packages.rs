@@ -1,4 +1,4 @@
-//! Python and Node packages, kept below `target/tools` so that nothing of the user's is touched.
+//! Python and Node packages, kept below `target` so that nothing of the user's is touched.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ use crate::shell::{find_program, output, run, say, target};
 /// # Errors
 /// When Python is missing and cannot be installed, or pip fails.
 pub(crate) fn python_venv(packages: &[&str]) -> Result<PathBuf> {
-    let dir = target().join("tools/python");
+    let dir = target().join("venv");
     let bin = dir.join("bin");
     install(&dir, "Python", packages, "==", |missing| {
         if !bin.join("python").exists() {
@@ -56,7 +56,7 @@ pub(crate) fn npm(packages: &[&str]) -> Result<PathBuf> {
             why: "fetches the Node client that the tests try",
         },
     ])?;
-    let dir = target().join("tools/node");
+    let dir = target().join("node");
     install(&dir, "Node", packages, "@", |missing| {
         run(Command::new("npm")
             .current_dir(&dir)
@@ -65,7 +65,9 @@ pub(crate) fn npm(packages: &[&str]) -> Result<PathBuf> {
                 "--silent",
                 "--no-audit",
                 "--no-fund",
-                "--no-save",
+                "--save-exact",
+                "--prefix",
+                ".",
             ])
             .args(missing))
     })?;
