@@ -30,15 +30,26 @@ impl Response {
     /// When it does not.
     pub fn expect_refusal(&self, status: u16, error: &str, parts: &[&str]) {
         assert_eq!(self.status, status, "{self:?}\n{}", self.text());
-        let proxy_status = self.header("proxy-status").unwrap_or_else(|| panic!("no Proxy-Status: {self:?}"));
-        assert!(proxy_status.starts_with(&format!("hnp; error={error}; details=\"")), "{proxy_status}");
+        let proxy_status = self
+            .header("proxy-status")
+            .unwrap_or_else(|| panic!("no Proxy-Status: {self:?}"));
+        assert!(
+            proxy_status.starts_with(&format!("hnp; error={error}; details=\"")),
+            "{proxy_status}"
+        );
         let text = self.text();
         assert_eq!(text.matches('\n').count(), 1, "not one line: {text:?}");
-        assert!(text.ends_with('\n') && text.contains(&format!("HNP answers {status} ")), "{text}");
+        assert!(
+            text.ends_with('\n') && text.contains(&format!("HNP answers {status} ")),
+            "{text}"
+        );
         for part in parts {
             assert!(text.contains(part), "nothing about {part} in: {text}");
         }
-        assert_eq!(self.header("content-length"), Some(text.len().to_string().as_str()));
+        assert_eq!(
+            self.header("content-length"),
+            Some(text.len().to_string().as_str())
+        );
         assert_eq!(self.header("connection"), Some("close"));
     }
 

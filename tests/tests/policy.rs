@@ -31,7 +31,12 @@ fn nothing_configured_means_nothing_can_be_reached() {
         "destination_ip_prohibited",
         &[&echo.address().to_string(), "loopback"],
     );
-    expect_refusal(&node, "app.example.com:443", "http_request_denied", &["app.example.com:443"]);
+    expect_refusal(
+        &node,
+        "app.example.com:443",
+        "http_request_denied",
+        &["app.example.com:443"],
+    );
     assert_eq!(echo.accepted(), 0);
 }
 
@@ -41,7 +46,12 @@ fn the_upstream_alone_can_be_reached_with_no_rule() {
     let other = Server::echo();
     let node = with_rules(&format!("[upstream]\nurl = \"http://{}\"", echo.address())).start();
     drop(connect(node.address(), echo.address()));
-    expect_refusal(&node, &other.address().to_string(), "destination_ip_prohibited", &[]);
+    expect_refusal(
+        &node,
+        &other.address().to_string(),
+        "destination_ip_prohibited",
+        &[],
+    );
     assert_eq!(other.accepted(), 0);
 }
 
@@ -63,13 +73,20 @@ fn names_and_ports() {
     .start();
     // The name is allowed, its address is not: a private address wants to be named.
     let inside = refused(node.address(), format!("one.good.test:{port}"), "");
-    inside.expect_refusal(403, "destination_ip_prohibited", &["one.good.test", "127.0.0.1", "loopback"]);
+    inside.expect_refusal(
+        403,
+        "destination_ip_prohibited",
+        &["one.good.test", "127.0.0.1", "loopback"],
+    );
 
     for (target, parts) in [
         (format!("good.test:{port}"), vec!["good.test"]),
         (format!("bad.test:{port}"), vec!["bad.test"]),
         (format!("no.good.test:{port}"), vec!["no.good.test", "deny"]),
-        ("one.good.test:2".to_owned(), vec!["one.good.test:2", "port"]),
+        (
+            "one.good.test:2".to_owned(),
+            vec!["one.good.test:2", "port"],
+        ),
     ] {
         expect_refusal(&node, &target, "http_request_denied", &parts);
     }
@@ -107,13 +124,17 @@ fn a_name_does_not_lead_to_an_address_that_is_not_allowed() {
     for (name, address) in addresses {
         dns = dns.with(name, &[address]);
     }
-    let node = with_rules("[[policy.allow]]\nhosts = [\"*.test\"]").config(&dns.config()).start();
+    let node = with_rules("[[policy.allow]]\nhosts = [\"*.test\"]")
+        .config(&dns.config())
+        .start();
     for (name, _) in addresses {
         let target = format!("{name}:{}", echo.port());
         expect_refusal(&node, &target, "destination_ip_prohibited", &[&target]);
     }
     assert_eq!(echo.accepted(), 0);
-    let denied = node.metrics().sum_where("hnp_decisions_total", &["decision=\"deny\""]);
+    let denied = node
+        .metrics()
+        .sum_where("hnp_decisions_total", &["decision=\"deny\""]);
     assert_eq!(denied, 2.0 * addresses.len() as f64);
 }
 
@@ -123,7 +144,13 @@ fn literal_addresses_in_every_spelling() {
     let port = echo.port();
     let node = with_rules("[[policy.allow]]\nhosts = [\"*\"]").start();
     let spellings = [
-        "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[64:ff9b::127.0.0.1]", "[::127.0.0.1]", "0.0.0.0",
+        "127.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::127.0.0.1]",
+        "[::127.0.0.1]",
+        "0.0.0.0",
         "[::]",
     ];
     for host in spellings {
@@ -131,7 +158,13 @@ fn literal_addresses_in_every_spelling() {
         response.expect_refusal(403, "destination_ip_prohibited", &[]);
     }
     // What some programs read as an address and others as a name is neither here.
-    for host in ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1."] {
+    for host in [
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.0.0.1.",
+    ] {
         let response = refused(node.address(), format!("{host}:{port}"), "");
         assert!(matches!(response.status, 400 | 403), "{host}: {response:?}");
     }
@@ -144,7 +177,9 @@ fn only_those_addresses_of_a_name_are_dialled_that_are_allowed() {
     let (allowed, place) = (loopback(2), Port::take());
     let port = place.number();
     let forbidden = Server::on(SocketAddr::new(loopback(1), port), |_| Ok(()));
-    let echo = Server::on(SocketAddr::new(allowed, port), |mut stream| stream.write_all(b"allowed"));
+    let echo = Server::on(SocketAddr::new(allowed, port), |mut stream| {
+        stream.write_all(b"allowed")
+    });
     let dns = NameServer::start().with("both.test", &["127.0.0.1", "127.0.0.2"]);
     dns.set("turning.test", Answer::Addresses(vec![allowed], 0));
     let node = with_rules("[[policy.allow]]\nhosts = [\"*.test\"]\ncidrs = [\"127.0.0.2/32\"]")
@@ -162,7 +197,11 @@ fn only_those_addresses_of_a_name_are_dialled_that_are_allowed() {
     assert_eq!(greeting("turning.test"), "allowed");
     // The name turns to another address: what was allowed a moment ago says nothing about it.
     dns.set("turning.test", Answer::Addresses(vec![loopback(1)], 0));
-    refused(node.address(), format!("turning.test:{port}"), "").expect_refusal(403, "destination_ip_prohibited", &["127.0.0.1"]);
+    refused(node.address(), format!("turning.test:{port}"), "").expect_refusal(
+        403,
+        "destination_ip_prohibited",
+        &["127.0.0.1"],
+    );
     assert_eq!((forbidden.accepted(), echo.accepted()), (0, 2));
 }
 
@@ -172,8 +211,15 @@ fn mode_report_lets_pass_and_says_so() {
     let node = with_rules("policy.mode = \"report\"").start();
     drop(connect(node.address(), echo.address()));
     let target = format!("target={}", echo.address());
-    node.log().await_line(&["log=access", &target, "decision=report", "reason=loopback_address"]);
-    let reported = node.metrics().sum_where("hnp_decisions_total", &["decision=\"report\""]);
+    node.log().await_line(&[
+        "log=access",
+        &target,
+        "decision=report",
+        "reason=loopback_address",
+    ]);
+    let reported = node
+        .metrics()
+        .sum_where("hnp_decisions_total", &["decision=\"report\""]);
     assert_eq!(reported, 1.0);
 }
 
@@ -214,31 +260,60 @@ fn credentials_are_asked_for_and_checked() {
         ("none", String::new()),
         ("a wrong password", credentials("alice", WRONG)),
         ("an unknown user", credentials("eve", PASSWORD)),
-        ("another scheme", "Proxy-Authorization: Bearer abc\r\n".to_owned()),
+        (
+            "another scheme",
+            "Proxy-Authorization: Bearer abc\r\n".to_owned(),
+        ),
         ("no base64", "Proxy-Authorization: Basic !!!\r\n".to_owned()),
-        ("no colon", "Proxy-Authorization: Basic YWxpY2U=\r\n".to_owned()),
-        ("the origin's field", credentials("alice", PASSWORD).replace("Proxy-", "")),
+        (
+            "no colon",
+            "Proxy-Authorization: Basic YWxpY2U=\r\n".to_owned(),
+        ),
+        (
+            "the origin's field",
+            credentials("alice", PASSWORD).replace("Proxy-", ""),
+        ),
     ] {
         let response = refused(node.address(), target, &fields);
         assert_eq!(response.status, 407, "{what}: {response:?}");
         let challenge = response.header("proxy-authenticate").unwrap_or_default();
-        assert!(challenge.starts_with("Basic realm=\"the test\""), "{what}: {challenge}");
-        assert!(response.header("proxy-status").unwrap().starts_with("hnp; error="), "{what}");
+        assert!(
+            challenge.starts_with("Basic realm=\"the test\""),
+            "{what}: {challenge}"
+        );
+        assert!(
+            response
+                .header("proxy-status")
+                .unwrap()
+                .starts_with("hnp; error="),
+            "{what}"
+        );
         assert_eq!(response.text().lines().count(), 1, "{what}");
     }
     assert_eq!(echo.accepted(), 0);
 
     // The second time the answer is remembered, which must not change it.
     for user in ["alice", "bob", "alice", "bob"] {
-        let (response, _) = connect_with(node.address(), target, &credentials(user, PASSWORD), b"").unwrap();
+        let (response, _) =
+            connect_with(node.address(), target, &credentials(user, PASSWORD), b"").unwrap();
         assert_eq!(response.status, 200, "{user}");
-        let (response, _) = connect_with(node.address(), target, &credentials(user, WRONG), b"").unwrap();
+        let (response, _) =
+            connect_with(node.address(), target, &credentials(user, WRONG), b"").unwrap();
         assert_eq!(response.status, 407, "{user}");
     }
-    node.log().await_line(&["log=access", "identity=alice", "status=200"]);
-    node.log().await_line(&["log=access", "identity=bob", "status=200"]);
+    node.log()
+        .await_line(&["log=access", "identity=alice", "status=200"]);
+    node.log()
+        .await_line(&["log=access", "identity=bob", "status=200"]);
     for line in node.log().lines() {
-        for secret in [PASSWORD, WRONG, "Basic", "$2", "argon2", &credentials("alice", PASSWORD)[27..40]] {
+        for secret in [
+            PASSWORD,
+            WRONG,
+            "Basic",
+            "$2",
+            "argon2",
+            &credentials("alice", PASSWORD)[27..40],
+        ] {
             assert!(!line.contains(secret), "{secret} in: {line}");
         }
     }
@@ -256,7 +331,10 @@ fn credentials_for_the_proxy_do_not_reach_the_origin() {
     let response = exchange::request(node.address(), &request);
     assert_eq!(response.status, 200, "{response:?}");
     let seen = response.text();
-    assert!(!seen.to_lowercase().contains("proxy-authorization"), "{seen}");
+    assert!(
+        !seen.to_lowercase().contains("proxy-authorization"),
+        "{seen}"
+    );
     assert!(seen.contains("Authorization: Basic b3JpZ2lu"), "{seen}");
     // Each request on a connection has to bring them: 407, then with credentials on a new one.
     let without = format!("GET http://{address}/head HTTP/1.1\r\nHost: {address}\r\n\r\n");
@@ -274,14 +352,17 @@ fn each_identity_has_its_own_targets() {
         for_all.port()
     ));
     let status = |user: &str, target: SocketAddr| {
-        let (response, _) = connect_with(node.address(), target, &credentials(user, PASSWORD), b"").unwrap();
+        let (response, _) =
+            connect_with(node.address(), target, &credentials(user, PASSWORD), b"").unwrap();
         response.status
     };
     assert_eq!(status("alice", for_alice.address()), 200);
     assert_eq!(status("alice", for_all.address()), 200);
     assert_eq!(status("bob", for_all.address()), 200);
     assert_eq!(status("bob", for_alice.address()), 403);
-    let line = node.log().await_line(&["log=access", "identity=bob", "status=403"]);
+    let line = node
+        .log()
+        .await_line(&["log=access", "identity=bob", "status=403"]);
     assert!(line.contains("decision=deny"), "{line}");
     assert_eq!(for_alice.accepted(), 1);
 }
@@ -290,27 +371,36 @@ fn each_identity_has_its_own_targets() {
 fn connections_at_once_are_limited_and_places_are_given_back() {
     let echo = Server::echo();
     let node = Node::builder().config("limits.connections = 3").start();
-    let mut open: Vec<_> = (0..3).map(|_| connect(node.address(), echo.address())).collect();
+    let mut open: Vec<_> = (0..3)
+        .map(|_| connect(node.address(), echo.address()))
+        .collect();
     let full = exchange::read_response(&mut TcpStream::connect(node.address()).unwrap()).unwrap();
     full.expect_refusal(503, "connection_limit_reached", &["limits.connections"]);
     assert!(full.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
     open.pop();
     // The place is free as soon as the tunnel is gone.
-    wait::until("a place to be free", || match try_connect(node.address(), echo.address()) {
-        Ok((response, _)) if response.status == 200 => Ok(()),
-        other => Err(format!("{other:?}")),
+    wait::until("a place to be free", || {
+        match try_connect(node.address(), echo.address()) {
+            Ok((response, _)) if response.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
 }
 
 #[test]
 fn connections_of_one_client_are_limited_without_hurting_others() {
     let echo = Server::echo();
-    let node = Node::builder().config("limits.connections-per-client = 2").start();
+    let node = Node::builder()
+        .config("limits.connections-per-client = 2")
+        .start();
     let from = |client: IpAddr| {
         let mut stream = from_address(client, node.address()).unwrap();
         // A client over its limit is answered before it has asked, and may find the connection closed.
         let target = echo.address();
-        let _ = write!(stream, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        let _ = write!(
+            stream,
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"
+        );
         let response = exchange::read_response_head(&mut stream).unwrap();
         (response, stream)
     };
@@ -319,31 +409,60 @@ fn connections_of_one_client_are_limited_without_hurting_others() {
     assert!(kept.iter().all(|(response, _)| response.status == 200));
     let mut refused = from_address(greedy, node.address()).unwrap();
     let refused = exchange::read_response(&mut refused).unwrap();
-    refused.expect_refusal(429, "connection_limit_reached", &["limits.connections-per-client"]);
-    assert!(refused.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+    refused.expect_refusal(
+        429,
+        "connection_limit_reached",
+        &["limits.connections-per-client"],
+    );
+    assert!(
+        refused
+            .header("retry-after")
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+            >= 1
+    );
     assert_eq!(from(modest).0.status, 200);
     assert_eq!(node.metrics().require("hnp_tunnels_active"), 3.0);
 }
 
 #[test]
 fn new_connections_each_second_are_limited() {
-    for (limit, status) in [("connections-per-second", 503), ("connections-per-second-per-client", 429)] {
+    for (limit, status) in [
+        ("connections-per-second", 503),
+        ("connections-per-second-per-client", 429),
+    ] {
         let echo = Server::echo();
-        let node = Node::builder().config(&format!("limits.{limit} = 5")).start();
+        let node = Node::builder()
+            .config(&format!("limits.{limit} = 5"))
+            .start();
         // Many more than a burst may be: they cannot all come within a second on any machine, nor all be let in.
         let mut refusals = 0;
         for _ in 0..40 {
             let mut stream = TcpStream::connect(node.address()).unwrap();
             let target = echo.address();
-            let _ = write!(stream, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+            let _ = write!(
+                stream,
+                "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"
+            );
             let response = exchange::read_response_head(&mut stream).unwrap();
             if response.status == status {
                 refusals += 1;
-                assert!(response.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+                assert!(
+                    response
+                        .header("retry-after")
+                        .unwrap()
+                        .parse::<u32>()
+                        .unwrap()
+                        >= 1
+                );
             } else {
                 assert_eq!(response.status, 200, "{response:?}");
             }
         }
-        assert!((10..=35).contains(&refusals), "{limit}: {refusals} of 40 refused");
+        assert!(
+            (10..=35).contains(&refusals),
+            "{limit}: {refusals} of 40 refused"
+        );
     }
 }
