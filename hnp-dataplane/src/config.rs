@@ -6,6 +6,7 @@
 mod checks;
 mod diagnostic;
 mod document;
+mod fingerprint;
 mod layers;
 mod load;
 pub mod model;
@@ -20,6 +21,7 @@ mod reference;
 mod tests;
 
 pub use diagnostic::{ConfigError, Diagnostic, Place, Severity};
+pub use fingerprint::Fingerprint;
 pub use layers::{Environment, Flags, HNP_CONFIG, PROXY_URL, Sources};
 pub use load::{Loaded, load};
 pub use model::Config;

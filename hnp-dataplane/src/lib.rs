@@ -13,5 +13,7 @@ pub mod http;
 pub mod policy;
 pub mod redirect;
 pub mod relay;
+pub mod signal;
 pub mod target;
+pub mod telemetry;
 pub mod uring;

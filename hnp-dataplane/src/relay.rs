@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 pub use pools::{PoolCounts, Pools};
 
+use crate::signal::Signal;
 use crate::uring::{self, Socket};
 use half::{Half, HalfEnd, Shared};
 
@@ -60,11 +61,13 @@ pub trait Ledger {
 
 /// When a relay ends by itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct Bounds<'a> {
     /// Longest time with no byte in either direction.
     pub idle: Duration,
     /// End of the longest life.
     pub until: Option<Instant>,
+    /// Ends it by force.
+    pub stop: &'a Signal,
 }
 
 /// Why a relay ended.
@@ -86,6 +89,8 @@ pub enum End {
     Idle,
     /// [`Bounds::until`] came.
     Expired,
+    /// [`Bounds::stop`] fired.
+    Stopped,
 }
 
 /// Relays until both directions have ended; `early` bytes of either side go first.
@@ -96,7 +101,7 @@ pub async fn relay<L: Ledger>(
     upstream: Socket,
     early_up: Vec<u8>,
     early_down: Vec<u8>,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
     pools: &Pools,
     ledger: &L,
 ) -> End {
@@ -127,7 +132,7 @@ pub async fn relay<L: Ledger>(
     match &end {
         End::Finished { .. } => {}
         // A reset must arrive as a reset, and what ends by force must not look complete to either side.
-        End::Broken { .. } | End::Idle | End::Expired => {
+        End::Broken { .. } | End::Idle | End::Expired | End::Stopped => {
             client.reset();
             upstream.reset();
         }
@@ -140,7 +145,7 @@ async fn both(
     mut up: Pin<&mut impl Future<Output = HalfEnd>>,
     mut down: Pin<&mut impl Future<Output = HalfEnd>>,
     active: &Cell<Instant>,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
 ) -> End {
     let mut up_end = None;
     let mut down_end = None;
@@ -150,7 +155,8 @@ async fn both(
         bounds.until.map_or(idle, |until| until.min(idle))
     };
     let mut timer = uring::sleep_until(until(active.get()));
-    let mut timer_set = false;
+    let mut stop = pin!(bounds.stop.wait());
+    let mut waiting = false;
     std::future::poll_fn(|cx| {
         if up_end.is_none()
             && let Poll::Ready(end) = up.as_mut().poll(cx)
@@ -184,10 +190,14 @@ async fn both(
             });
         }
         // Bytes only note the time; the timer looks at the note when it fires and goes on from there.
-        if timer_set && uring::now() < timer.deadline() {
+        // Timer and stop signal know this task from the first poll on: polling them again for each byte would only cost.
+        if waiting && uring::now() < timer.deadline() && !bounds.stop.fired() {
             return Poll::Pending;
         }
-        timer_set = true;
+        waiting = true;
+        if stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Stopped);
+        }
         while Pin::new(&mut timer).poll(cx).is_ready() {
             if bounds.until.is_some_and(|until| until <= uring::now()) {
                 return Poll::Ready(End::Expired);

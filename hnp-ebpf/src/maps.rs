@@ -1,6 +1,8 @@
 //! The maps that the hooks share with each other and with user space.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, macros::map, maps::PerCpuHashMap, programs::SockAddrContext};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST, macros::map, maps::PerCpuHashMap, programs::SockAddrContext,
+};
 use hnp_common::{CONNECTS_CAPACITY, ConnectKey};
 
 /// `connect()` calls by family and protocol. Per CPU, so that counting needs no atomic operation; user space adds up.
@@ -14,7 +16,7 @@ pub(crate) fn count_connect(ctx: &SockAddrContext) {
     // SAFETY: the kernel passes a valid context to the program, and it outlives the call.
     let (family, protocol) = unsafe { ((*ctx.sock_addr).family, (*ctx.sock_addr).protocol) };
     let key = ConnectKey { family, protocol };
-    if add(&key).is_none() && CONNECTS.insert(&key, 1, BPF_NOEXIST.into()).is_err() {
+    if add(&key).is_none() && CONNECTS.insert(key, 1, BPF_NOEXIST.into()).is_err() {
         // Another CPU made the entry first.
         add(&key);
     }

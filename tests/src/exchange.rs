@@ -23,6 +23,36 @@ impl Response {
         header(&self.head, name)
     }
 
+    /// Checks that this refuses as all of HNP's refusals do: the status, the error of RFC 9209, and one line of text for people
+    /// that has every one of `parts` and says the same as `Proxy-Status`.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn expect_refusal(&self, status: u16, error: &str, parts: &[&str]) {
+        assert_eq!(self.status, status, "{self:?}\n{}", self.text());
+        let proxy_status = self
+            .header("proxy-status")
+            .unwrap_or_else(|| panic!("no Proxy-Status: {self:?}"));
+        assert!(
+            proxy_status.starts_with(&format!("hnp; error={error}; details=\"")),
+            "{proxy_status}"
+        );
+        let text = self.text();
+        assert_eq!(text.matches('\n').count(), 1, "not one line: {text:?}");
+        assert!(
+            text.ends_with('\n') && text.contains(&format!("HNP answers {status} ")),
+            "{text}"
+        );
+        for part in parts {
+            assert!(text.contains(part), "nothing about {part} in: {text}");
+        }
+        assert_eq!(
+            self.header("content-length"),
+            Some(text.len().to_string().as_str())
+        );
+        assert_eq!(self.header("connection"), Some("close"));
+    }
+
     /// The body as text.
     #[must_use]
     pub fn text(&self) -> String {

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -14,7 +15,8 @@ use nix::unistd::Pid;
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
-    ended: Receiver<ExitStatus>,
+    /// Locked by nobody: the lock only makes a process something that threads can share.
+    ended: Mutex<Receiver<ExitStatus>>,
     status: Option<ExitStatus>,
 }
 
@@ -31,7 +33,7 @@ impl Process {
         });
         Process {
             pid,
-            ended,
+            ended: Mutex::new(ended),
             status: None,
         }
     }
@@ -52,7 +54,7 @@ impl Process {
     /// The exit status, if the process ends within `time`.
     pub fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
         if self.status.is_none() {
-            self.status = self.ended.recv_timeout(time).ok();
+            self.status = self.ended.get_mut().unwrap().recv_timeout(time).ok();
         }
         self.status
     }

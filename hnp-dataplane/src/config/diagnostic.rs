@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thiserror::Error;
 
+use super::fingerprint::Fingerprint;
+
 /// Why there is no configuration to run with.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -31,8 +33,13 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file, an environment variable or a flag says what cannot be.
-    #[error("{}", Report(.0))]
-    Invalid(Vec<Diagnostic>),
+    #[error("{}", Report(mistakes))]
+    Invalid {
+        /// Every mistake, in the order of the file.
+        mistakes: Vec<Diagnostic>,
+        /// What was read: a change of it is a reason to try again.
+        fingerprint: Fingerprint,
+    },
 }
 
 impl ConfigError {
@@ -40,7 +47,7 @@ impl ConfigError {
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
-            ConfigError::Invalid(mistakes) => match mistakes.as_slice() {
+            ConfigError::Invalid { mistakes, .. } => match mistakes.as_slice() {
                 [] => "no mistake is known".to_owned(),
                 [one] => one.line(),
                 [first, more @ ..] => format!("{} (and {} more)", first.line(), more.len()),
@@ -57,8 +64,18 @@ impl ConfigError {
     #[must_use]
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
-            ConfigError::Invalid(mistakes) => mistakes,
+            ConfigError::Invalid { mistakes, .. } => mistakes,
             ConfigError::Nothing | ConfigError::Read { .. } => &[],
+        }
+    }
+
+    /// The files that were read, or should have been: when one changes, loading again may succeed.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        match self {
+            ConfigError::Nothing => Fingerprint::default(),
+            ConfigError::Read { path, .. } => Fingerprint::of(std::path::absolute(path)),
+            ConfigError::Invalid { fingerprint, .. } => fingerprint.clone(),
         }
     }
 }

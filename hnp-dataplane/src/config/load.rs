@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::diagnostic::{self, ConfigError, Diagnostic, Place, Severity};
 use super::document::Document;
+use super::fingerprint::Fingerprint;
 use super::layers::{Overlay, Sources};
 use super::model::Config;
 use super::schema::{self, Kind};
@@ -23,15 +24,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Where each value that is not a default was set, by dotted path.
     pub origins: BTreeMap<String, Place>,
-}
-
-impl Loaded {
-    /// The files whose change is a reason to load again: the configuration's own, and those it names.
-    #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        let named = self.config.files().into_iter().map(Path::to_owned);
-        self.file.iter().cloned().chain(named).collect()
-    }
+    /// The files it was read from, its own and those it names, and what they held: their change is a reason to load again.
+    pub fingerprint: Fingerprint,
 }
 
 /// Reads the sources: at start, and at every reload.
@@ -44,76 +38,108 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         if overlay.diagnostics.is_empty() && !overlay.paths().any(|path| path == "upstream.url") {
             return Err(ConfigError::Nothing);
         }
-        return assemble(&Document::parse(Path::new(""), ""), &overlay, None);
+        let assembly = Assembly {
+            document: Document::parse(Path::new(""), ""),
+            overlay,
+            file: None,
+            fingerprint: Fingerprint::default(),
+        };
+        return assembly.finish();
     };
     let read_error = |source| ConfigError::Read {
         path: file.clone(),
         source,
     };
-    // Absolute now: a reload may find another working directory.
+    // Absolute: what it names must not depend on the working directory.
     let absolute = std::path::absolute(file).map_err(read_error)?;
+    let fingerprint = Fingerprint::of([absolute.clone()]);
     let text = std::fs::read_to_string(&absolute).map_err(read_error)?;
-    assemble(&Document::parse(file, &text), &overlay, Some(absolute))
+    let assembly = Assembly {
+        document: Document::parse(file, &text),
+        overlay,
+        file: Some(absolute),
+        fingerprint,
+    };
+    assembly.finish()
 }
 
-fn assemble(
-    document: &Document<'_>,
-    overlay: &Overlay,
+/// What has been read, on its way to a configuration.
+struct Assembly<'s> {
+    document: Document<'s>,
+    overlay: Overlay,
     file: Option<PathBuf>,
-) -> Result<Loaded, ConfigError> {
-    let mut found = document.mistakes.clone();
-    found.extend(overlay.diagnostics.iter().cloned());
-    found.extend(missing(document, overlay));
-    if found.iter().any(is_error) {
-        return Err(invalid(found));
-    }
-    let place = |path: &str| {
-        overlay
-            .place(path)
-            .or_else(|| document.place(path))
-            .unwrap_or(Place::Default)
-    };
-    let error = |message: String| Diagnostic {
-        severity: Severity::Error,
-        key: String::new(),
-        message: diagnostic::mask_passwords(&message),
-        help: None,
-        place: place(""),
-    };
+    fingerprint: Fingerprint,
+}
 
-    let mut values = document
-        .values()
-        .map_err(|mistake| invalid(vec![*mistake]))?;
-    overlay.lay_over(&mut values);
-    // Nothing is left for serde to refuse; if something is, it is refused in serde's words.
-    let mut config =
-        Config::deserialize(values).map_err(|refusal| invalid(vec![error(refusal.to_string())]))?;
-    if let Some(directory) = file.as_deref().and_then(Path::parent) {
-        config.resolve_paths(directory);
+impl Assembly<'_> {
+    fn finish(mut self) -> Result<Loaded, ConfigError> {
+        let mut found = self.document.mistakes.clone();
+        found.extend(self.overlay.diagnostics.iter().cloned());
+        found.extend(missing(&self.document, &self.overlay));
+        if found.iter().any(is_error) {
+            return Err(self.refuse(found));
+        }
+        let config = match self.config() {
+            Ok(config) => config,
+            Err(refusal) => return Err(self.refuse(vec![*refusal])),
+        };
+        let named = config.files().into_iter().map(Path::to_owned);
+        self.fingerprint = self.fingerprint.and(Fingerprint::of(named));
+        found.extend(validate::findings(&config).into_iter().map(|finding| {
+            let place = self.place(&finding.key);
+            finding.at(place)
+        }));
+        if found.iter().any(is_error) {
+            return Err(self.refuse(found));
+        }
+        diagnostic::sort(&mut found);
+        Ok(Loaded {
+            config,
+            warnings: found,
+            origins: self.origins(),
+            file: self.file,
+            fingerprint: self.fingerprint,
+        })
     }
-    found.extend(
-        validate::findings(&config)
-            .into_iter()
-            .map(|finding| Diagnostic {
-                severity: finding.severity,
-                place: place(&finding.key),
-                key: finding.key,
-                message: finding.message,
-                help: Some(finding.help),
-            }),
-    );
-    if found.iter().any(is_error) {
-        return Err(invalid(found));
+
+    /// The layers as one, relative paths resolved.
+    fn config(&self) -> Result<Config, Box<Diagnostic>> {
+        let mut values = self.document.values()?;
+        self.overlay.lay_over(&mut values);
+        // Nothing is left for serde to refuse; if something is, it is refused in serde's words.
+        let mut config = Config::deserialize(values).map_err(|refusal| Diagnostic {
+            severity: Severity::Error,
+            key: String::new(),
+            message: diagnostic::mask_passwords(&refusal.to_string()),
+            help: None,
+            place: self.place(""),
+        })?;
+        if let Some(directory) = self.file.as_deref().and_then(Path::parent) {
+            config.resolve_paths(directory);
+        }
+        Ok(config)
     }
-    diagnostic::sort(&mut found);
-    let set = document.paths().chain(overlay.paths());
-    let origins = set.map(|path| (path.to_owned(), place(path))).collect();
-    Ok(Loaded {
-        config,
-        warnings: found,
-        file,
-        origins,
-    })
+
+    fn place(&self, path: &str) -> Place {
+        let place = self.overlay.place(path);
+        let place = place.or_else(|| self.document.place(path));
+        place.unwrap_or(Place::Default)
+    }
+
+    fn origins(&self) -> BTreeMap<String, Place> {
+        let set = self.document.paths().chain(self.overlay.paths());
+        set.map(|path| (path.to_owned(), self.place(path)))
+            .collect()
+    }
+
+    fn refuse(self, mut mistakes: Vec<Diagnostic>) -> ConfigError {
+        mistakes.retain(is_error);
+        diagnostic::sort(&mut mistakes);
+        ConfigError::Invalid {
+            mistakes,
+            fingerprint: self.fingerprint,
+        }
+    }
 }
 
 /// The required keys of tables that are there without them.
@@ -162,10 +188,4 @@ fn alternative(path: &str) -> &'static str {
 
 fn is_error(diagnostic: &Diagnostic) -> bool {
     diagnostic.severity == Severity::Error
-}
-
-fn invalid(mut found: Vec<Diagnostic>) -> ConfigError {
-    found.retain(is_error);
-    diagnostic::sort(&mut found);
-    ConfigError::Invalid(found)
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 
-use super::diagnostic::Severity;
+use super::diagnostic::{Diagnostic, Place, Severity};
 use super::model::{Config, PolicyMode, Rule, Upstream};
 
 /// A contradiction: severity, the dotted key to point at, what is wrong, what to do.
@@ -12,6 +12,19 @@ pub(super) struct Finding {
     pub(super) key: String,
     pub(super) message: String,
     pub(super) help: String,
+}
+
+impl Finding {
+    /// With its place.
+    pub(super) fn at(self, place: Place) -> Diagnostic {
+        Diagnostic {
+            severity: self.severity,
+            key: self.key,
+            message: self.message,
+            help: Some(self.help),
+            place,
+        }
+    }
 }
 
 /// All contradictions in a configuration whose single values are right.

@@ -21,10 +21,17 @@ impl Ledger for Counts {
     }
 }
 
-const LONG: Bounds = Bounds {
+const LONG: Times = Times {
     idle: Duration::from_secs(60),
     until: None,
 };
+
+/// [`Bounds`] but for the signal, which the relay's thread makes.
+#[derive(Clone, Copy)]
+struct Times {
+    idle: Duration,
+    until: Option<Instant>,
+}
 
 /// A relay under test: what the test holds of both ends, and what the relay came to.
 struct Outcome {
@@ -38,7 +45,7 @@ struct Outcome {
 fn relayed<T: Send + 'static>(
     mechanism: Mechanism,
     early_up: &[u8],
-    bounds: Bounds,
+    times: Times,
     drive: impl FnOnce(TcpStream, TcpStream) -> T + Send + 'static,
 ) -> (Outcome, T) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -57,16 +64,10 @@ fn relayed<T: Send + 'static>(
         let pools = Pools::default();
         let client = Socket::from_fd(near_client.into()).unwrap();
         let upstream = Socket::from_fd(near_upstream.into()).unwrap();
-        let end = relay(
-            client,
-            upstream,
-            early_up,
-            Vec::new(),
-            bounds,
-            &pools,
-            &*counts,
-        )
-        .await;
+        let stop = Signal::default();
+        let Times { idle, until } = times;
+        let bounds = Bounds { idle, until, stop: &stop };
+        let end = relay(client, upstream, early_up, Vec::new(), bounds, &pools, &*counts).await;
         let (up, down) = *counts.0.borrow();
         Outcome {
             end,
@@ -225,7 +226,7 @@ fn a_stalled_reader_stops_the_writer() {
 #[test]
 fn silence_and_age_end_a_tunnel() {
     for mechanism in BOTH {
-        let idle = Bounds {
+        let idle = Times {
             idle: Duration::from_millis(50),
             until: None,
         };
@@ -235,7 +236,7 @@ fn silence_and_age_end_a_tunnel() {
         assert!(matches!(outcome.end, End::Idle), "{:?}", outcome.end);
         assert_eq!(error, ErrorKind::ConnectionReset);
 
-        let aged = Bounds {
+        let aged = Times {
             until: Some(Instant::now() + Duration::from_millis(50)),
             ..LONG
         };
@@ -256,16 +257,9 @@ fn an_idle_relay_is_small() {
             stream.set_nonblocking(true).unwrap();
             Socket::from_fd(stream.into()).unwrap()
         };
-        let (pools, counts) = (Pools::default(), Counts::default());
-        size_of_val(&relay(
-            socket(),
-            socket(),
-            Vec::new(),
-            Vec::new(),
-            LONG,
-            &pools,
-            &counts,
-        ))
+        let (pools, counts, stop) = (Pools::default(), Counts::default(), Signal::default());
+        let bounds = Bounds { idle: LONG.idle, until: None, stop: &stop };
+        size_of_val(&relay(socket(), socket(), Vec::new(), Vec::new(), bounds, &pools, &counts))
     })
     .unwrap();
     assert!(size <= 1536, "{size} bytes");

@@ -9,6 +9,7 @@ use std::time::Instant;
 use nix::sys::epoll::{Epoll as Fd, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slab::Slab;
 
+use super::sides::Side;
 use super::{Interest, sys};
 
 /// Data of the wake descriptor's events.
@@ -28,16 +29,6 @@ pub(super) struct Epoll {
 struct Slot {
     read: Side,
     write: Side,
-}
-
-#[derive(Default)]
-struct Side {
-    /// An edge came that nobody has waited for yet.
-    edge: bool,
-    /// The stream has ended or broken: every further try tells, and no further edge may come. (One edge can carry both the
-    /// last bytes and the end; who took only the bytes must not wait for another.)
-    over: bool,
-    waiter: Option<Waker>,
 }
 
 impl Slot {
@@ -75,10 +66,9 @@ impl Epoll {
     }
 
     /// Forgets a descriptor that is about to be closed, which is what removes it in the kernel.
-    pub(super) fn unregister(&mut self, key: usize) -> impl Drop + use<> {
-        Forgotten {
-            _slot: self.slots.remove(key),
-        }
+    pub(super) fn unregister(&mut self, key: usize) -> (Option<Waker>, Option<Waker>) {
+        let mut slot = self.slots.remove(key);
+        (slot.read.forget(), slot.write.forget())
     }
 
     pub(super) fn poll_ready(
@@ -87,20 +77,12 @@ impl Epoll {
         interest: Interest,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let side = self.slots[key].side(interest);
-        if mem::take(&mut side.edge) || side.over {
-            return Poll::Ready(());
-        }
-        match &mut side.waiter {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        Poll::Pending
+        self.slots[key].side(interest).poll(cx)
     }
 
     /// Ends a wait that nobody waits for any more.
     pub(super) fn forget(&mut self, key: usize, interest: Interest) -> Option<Waker> {
-        self.slots[key].side(interest).waiter.take()
+        self.slots[key].side(interest).forget()
     }
 
     pub(super) fn pop_woken(&mut self) -> Option<Waker> {
@@ -111,8 +93,8 @@ impl Epoll {
     pub(super) fn abandon(&mut self) -> Vec<Waker> {
         let mut wakers = mem::take(&mut self.woken);
         for (_, slot) in &mut self.slots {
-            wakers.extend(slot.read.waiter.take());
-            wakers.extend(slot.write.waiter.take());
+            wakers.extend(slot.read.forget());
+            wakers.extend(slot.write.forget());
         }
         wakers
     }
@@ -139,34 +121,17 @@ impl Epoll {
             };
             let flags = event.events();
             let broken = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
-            if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | broken) {
-                slot.read.over |= flags.intersects(EpollFlags::EPOLLRDHUP | broken);
-                slot.read.happened(&mut self.woken);
+            let over = flags.intersects(EpollFlags::EPOLLRDHUP | broken);
+            if over || flags.contains(EpollFlags::EPOLLIN) {
+                slot.read.happened(over, &mut self.woken);
             }
             if flags.intersects(EpollFlags::EPOLLOUT | broken) {
-                slot.write.over |= flags.intersects(broken);
-                slot.write.happened(&mut self.woken);
+                slot.write.happened(flags.intersects(broken), &mut self.woken);
             }
         }
         self.woken.reverse();
         Ok(())
     }
-}
-
-impl Side {
-    fn happened(&mut self, woken: &mut Vec<Waker>) {
-        self.edge = true;
-        woken.extend(self.waiter.take());
-    }
-}
-
-/// A slot on its way out: dropped by the caller once the driver is free, for its wakers may run code.
-struct Forgotten {
-    _slot: Slot,
-}
-
-impl Drop for Forgotten {
-    fn drop(&mut self) {}
 }
 
 /// Rounded up to the clock of epoll_wait(2), a millisecond: early would mean turning in circles until the time has come.

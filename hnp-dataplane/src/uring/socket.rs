@@ -23,8 +23,7 @@ pub struct Socket {
 #[derive(Debug)]
 struct Source {
     fd: OwnedFd,
-    /// Its slot in the epoll backend; io_uring needs none.
-    slot: Option<usize>,
+    slot: usize,
     /// Wakers and slots belong to the thread.
     _local: std::marker::PhantomData<*const ()>,
 }
@@ -32,8 +31,8 @@ struct Source {
 impl Source {
     fn new(fd: OwnedFd) -> io::Result<Source> {
         let slot = with_driver(|driver| match driver {
-            Driver::Ring(_) => Ok(None),
-            Driver::Epoll(epoll) => epoll.register(fd.as_fd()).map(Some),
+            Driver::Ring(ring) => Ok(ring.register(fd.as_fd())),
+            Driver::Epoll(epoll) => epoll.register(fd.as_fd()),
         })?;
         Ok(Source {
             fd,
@@ -53,19 +52,18 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot {
-            let mut forgotten = None;
-            try_with_driver(|driver| {
-                if let Driver::Epoll(epoll) = driver {
-                    forgotten = Some(epoll.unregister(slot));
-                }
-            });
-            drop(forgotten);
-        }
+        let mut wakers = (None, None);
+        try_with_driver(|driver| match driver {
+            Driver::Ring(ring) => wakers.0 = ring.unregister(self.slot),
+            Driver::Epoll(epoll) => wakers = epoll.unregister(self.slot),
+        });
+        // Dropped with the driver free, for the last waker of a task drops the task.
+        drop(wakers);
     }
 }
 
-/// A wait for a descriptor. It may end without cause: whoever waits tries again.
+/// A wait for a descriptor. It may end without cause: whoever waits tries again. And it begins with a try: only what comes
+/// after a try that found nothing, or less than it asked for, is sure to end it. One wait at a time for each direction.
 #[derive(Debug)]
 #[must_use = "a wait does nothing unless awaited"]
 pub struct Readiness<'a> {
@@ -79,17 +77,18 @@ impl Future for Readiness<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        with_driver(|driver| match driver {
-            Driver::Ring(ring) => {
-                ring.poll_ready(this.source.fd.as_fd(), this.interest, &mut this.wait, cx)
+        with_driver(|driver| match (driver, this.interest) {
+            (Driver::Ring(ring), Interest::Write) => {
+                ring.poll_writable(this.source.fd.as_fd(), &mut this.wait, cx)
             }
-            Driver::Epoll(epoll) => {
-                let slot = this
-                    .source
-                    .slot
-                    .unwrap_or_else(|| unreachable!("registered by new()"));
-                let ready = epoll.poll_ready(slot, this.interest, cx);
-                this.wait = ready.is_pending().then_some(slot);
+            (Driver::Ring(ring), Interest::Read) => {
+                let ready = ring.poll_readable(this.source.slot, cx);
+                this.wait = ready.is_pending().then_some(this.source.slot);
+                ready.map(Ok)
+            }
+            (Driver::Epoll(epoll), interest) => {
+                let ready = epoll.poll_ready(this.source.slot, interest, cx);
+                this.wait = ready.is_pending().then_some(this.source.slot);
                 ready.map(Ok)
             }
         })
@@ -100,9 +99,12 @@ impl Drop for Readiness<'_> {
     fn drop(&mut self) {
         let Some(wait) = self.wait else { return };
         let mut waker = None;
-        try_with_driver(|driver| match driver {
-            Driver::Ring(ring) => waker = ring.forget(wait),
-            Driver::Epoll(epoll) => waker = epoll.forget(wait, self.interest),
+        try_with_driver(|driver| {
+            waker = match (driver, self.interest) {
+                (Driver::Ring(ring), Interest::Write) => ring.forget(wait),
+                (Driver::Ring(ring), Interest::Read) => ring.forget_readable(wait),
+                (Driver::Epoll(epoll), interest) => epoll.forget(wait, interest),
+            };
         });
         drop(waker);
     }

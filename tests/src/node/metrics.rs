@@ -55,7 +55,6 @@ impl Metrics {
     ///
     /// # Panics
     /// When there is no sample of `name`.
-    #[must_use]
     pub fn require(&self, name: &str) -> f64 {
         assert!(self.has(name), "no metric {name} among {:?}", self.0.keys());
         self.sum(name)

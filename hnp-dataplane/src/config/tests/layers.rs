@@ -55,8 +55,8 @@ fn the_documents_example_loads_and_means_what_it_says() {
     assert_eq!(config.auth.htpasswd, Some(path("users")));
     assert_eq!(parent.password_file, Some(path("parent-password")));
     assert_eq!(
-        loaded.files(),
-        [path("hnp.toml"), path("users"), path("parent-password")]
+        loaded.fingerprint.files().collect::<Vec<_>>(),
+        [path("hnp.toml"), path("parent-password"), path("users")]
     );
 }
 
