@@ -1,1 +1,93 @@
-//! The stages of a connection, in traffic order.
+//! The stages of a connection, in traffic order. Every connection takes this path, whatever its mode.
+//!
+//! ```text
+//!  listen ─▶ accept ─▶ identify ─▶ authorize ─▶ connect ─▶ relay
+//!  a socket   may it    who asks    may it?      where,     bytes
+//!  a worker   come in?  for what?   Decision     by whom
+//!                 └───────────────── account ─────────────────┘
+//!                        one log line, metrics, limits
+//! ```
+//!
+//! [`serve`] is the path in code. A connection is entered in the account before anything is decided about it, and the
+//! account closes its books when it is dropped, so that a cancelled connection still has its log line.
+
+pub mod account;
+pub mod accept;
+pub mod authorize;
+pub mod connect;
+pub mod identify;
+pub mod listen;
+pub mod relay;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::access_log::ClosedBy;
+use crate::http::answer::Answer;
+use crate::policy::limits::Permit;
+use crate::target::Target;
+use crate::uring::Socket;
+use crate::worker::{Snapshot, Worker};
+use account::Account;
+use connect::{Forwarded, Upstream};
+use identify::Asked;
+use relay::Tunnel;
+
+/// Serves one client connection from its first byte to its end.
+pub async fn serve(worker: Rc<Worker>, client: Socket, address: SocketAddr, permit: Permit) {
+    let account = Account::open(&worker, address, permit);
+    // What only the first exchanges need lives in a box of its own, which is gone when the relay begins: an idle tunnel
+    // keeps nothing of it.
+    let tunnel = Box::pin(negotiate(&worker, client, &account)).await;
+    if let Some(tunnel) = tunnel {
+        relay::run(&worker, tunnel, &account).await;
+    }
+}
+
+/// Everything before the relay: what is asked for, whether it may be, and the connection to it. `None`: it has been answered.
+async fn negotiate(worker: &Rc<Worker>, mut client: Socket, account: &Account) -> Option<Tunnel> {
+    let mut received = Vec::new();
+    loop {
+        // The configuration of the moment, for this request and those that are forwarded after it.
+        let snapshot = worker.shared.snapshot.load_full();
+        let asked = match identify::read(worker, &snapshot, &client, received, account).await {
+            Ok(Some(asked)) => asked,
+            Ok(None) => return None,
+            Err(answer) => return refuse(client, account, &answer).await,
+        };
+        match asked {
+            Asked::Tunnel(request) => {
+                return match connect(worker, &snapshot, account, &request.target).await {
+                    Ok(upstream) => relay::open(&snapshot, client, upstream, request.early, account).await,
+                    Err(answer) => refuse(client, account, &answer.about(&request.target)).await,
+                };
+            }
+            Asked::Forward(request) => match connect::forward(worker, &snapshot, client, request, account).await {
+                Forwarded::Closed => return None,
+                Forwarded::Upgraded(tunnel) => return Some(tunnel),
+                Forwarded::Connect { client: again, received: head } => {
+                    client = again;
+                    received = head;
+                }
+            },
+        }
+    }
+}
+
+async fn connect(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    account: &Account,
+    target: &Target,
+) -> Result<Upstream, Answer> {
+    authorize::target(snapshot, account, target)?;
+    connect::dial(worker, snapshot, account, target).await
+}
+
+/// Tells the client why not, and closes so that the answer arrives.
+async fn refuse<T>(client: Socket, account: &Account, answer: &Answer) -> Option<T> {
+    account.answered(answer);
+    account.closed(ClosedBy::Hnp, answer.error_type().token());
+    accept::answer_and_close(client, &answer.to_bytes()).await;
+    None
+}

@@ -162,6 +162,12 @@ impl Engine {
         })
     }
 
+    /// The configured upstream.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&Target> {
+        self.upstream.as_ref()
+    }
+
     /// Before resolution: names, ports, identities and literal addresses.
     #[must_use]
     pub fn check_target(&self, target: &Target, identity: Option<&str>) -> Decision {

@@ -32,7 +32,10 @@ impl Signal {
 
     /// Waits for it.
     pub fn wait(&self) -> Wait<'_> {
-        Wait { signal: self, key: None }
+        Wait {
+            signal: self,
+            key: None,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::http::proxy_status::ErrorType;
 use crate::policy::Reason;
 use crate::target::Target;
 
@@ -140,7 +141,7 @@ impl DialError {
 
     /// The error type for `Proxy-Status` (RFC 9209 section 2.3).
     #[must_use]
-    pub fn error_type(&self) -> &'static str {
+    pub fn error_type(&self) -> ErrorType {
         self.cause.answer().1
     }
 
@@ -155,7 +156,7 @@ impl DialError {
     pub fn code(&self) -> &'static str {
         match &self.cause {
             Cause::Policy(reason) => reason.code(),
-            _ => self.error_type(),
+            _ => self.error_type().token(),
         }
     }
 }
@@ -171,24 +172,24 @@ impl Cause {
         }
     }
 
-    fn answer(&self) -> (u16, &'static str, Side) {
+    fn answer(&self) -> (u16, ErrorType, Side) {
         match self {
             Cause::Policy(Reason::SpecialAddress { .. } | Reason::DeniedAddress { .. }) => {
-                (403, "destination_ip_prohibited", Side::Policy)
+                (403, ErrorType::DestinationIpProhibited, Side::Policy)
             }
-            Cause::Policy(_) => (403, "http_request_denied", Side::Policy),
-            Cause::DnsTimeout(_) => (504, "dns_timeout", Side::Dns),
-            Cause::NoSuchName | Cause::NoAddress | Cause::Dns(_) => (502, "dns_error", Side::Dns),
-            Cause::ResolverBusy | Cause::Local(_) => (503, "proxy_internal_error", Side::Hnp),
-            Cause::ConnectTimeout { .. } => (504, "connection_timeout", Side::Upstream),
+            Cause::Policy(_) => (403, ErrorType::HttpRequestDenied, Side::Policy),
+            Cause::DnsTimeout(_) => (504, ErrorType::DnsTimeout, Side::Dns),
+            Cause::NoSuchName | Cause::NoAddress | Cause::Dns(_) => (502, ErrorType::DnsError, Side::Dns),
+            Cause::ResolverBusy | Cause::Local(_) => (503, ErrorType::ProxyInternalError, Side::Hnp),
+            Cause::ConnectTimeout { .. } => (504, ErrorType::ConnectionTimeout, Side::Upstream),
             Cause::Connect { error, .. } => match error.raw_os_error() {
-                Some(libc::ECONNREFUSED) => (502, "connection_refused", Side::Upstream),
+                Some(libc::ECONNREFUSED) => (502, ErrorType::ConnectionRefused, Side::Upstream),
                 Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EACCES | libc::EPERM) => {
-                    (502, "destination_ip_unroutable", Side::Upstream)
+                    (502, ErrorType::DestinationIpUnroutable, Side::Upstream)
                 }
-                Some(libc::ETIMEDOUT) => (504, "connection_timeout", Side::Upstream),
-                Some(libc::ECONNRESET | libc::EPIPE) => (502, "connection_terminated", Side::Upstream),
-                _ => (502, "destination_unavailable", Side::Upstream),
+                Some(libc::ETIMEDOUT) => (504, ErrorType::ConnectionTimeout, Side::Upstream),
+                Some(libc::ECONNRESET | libc::EPIPE) => (502, ErrorType::ConnectionTerminated, Side::Upstream),
+                _ => (502, ErrorType::DestinationUnavailable, Side::Upstream),
             },
             Cause::Parent { failure, .. } => failure.answer(),
         }
@@ -196,22 +197,22 @@ impl Cause {
 }
 
 impl ParentFailure {
-    fn answer(&self) -> (u16, &'static str, Side) {
+    fn answer(&self) -> (u16, ErrorType, Side) {
         match self {
             ParentFailure::Unreachable(cause) => {
                 let (status, error_type, side) = cause.answer();
                 (status, error_type, if side == Side::Upstream { Side::Parent } else { side })
             }
-            ParentFailure::Credentials => (502, "proxy_configuration_error", Side::Hnp),
-            ParentFailure::Refused(403) => (403, "http_request_denied", Side::Parent),
-            ParentFailure::Refused(_) => (502, "http_request_denied", Side::Parent),
-            ParentFailure::Failed(504) => (504, "connection_timeout", Side::Upstream),
-            ParentFailure::Failed(503) => (503, "destination_unavailable", Side::Upstream),
-            ParentFailure::Failed(_) => (502, "destination_unavailable", Side::Upstream),
-            ParentFailure::Malformed(_) => (502, "http_protocol_error", Side::Parent),
-            ParentFailure::Closed => (502, "http_response_incomplete", Side::Parent),
-            ParentFailure::Broken(_) => (502, "connection_terminated", Side::Parent),
-            ParentFailure::Silent(_) => (504, "http_response_timeout", Side::Parent),
+            ParentFailure::Credentials => (502, ErrorType::ProxyConfigurationError, Side::Hnp),
+            ParentFailure::Refused(403) => (403, ErrorType::HttpRequestDenied, Side::Parent),
+            ParentFailure::Refused(_) => (502, ErrorType::HttpRequestDenied, Side::Parent),
+            ParentFailure::Failed(504) => (504, ErrorType::ConnectionTimeout, Side::Upstream),
+            ParentFailure::Failed(503) => (503, ErrorType::DestinationUnavailable, Side::Upstream),
+            ParentFailure::Failed(_) => (502, ErrorType::DestinationUnavailable, Side::Upstream),
+            ParentFailure::Malformed(_) => (502, ErrorType::HttpProtocolError, Side::Parent),
+            ParentFailure::Closed => (502, ErrorType::HttpResponseIncomplete, Side::Parent),
+            ParentFailure::Broken(_) => (502, ErrorType::ConnectionTerminated, Side::Parent),
+            ParentFailure::Silent(_) => (504, ErrorType::HttpResponseTimeout, Side::Parent),
         }
     }
 }

@@ -47,7 +47,7 @@ impl Pools {
     }
 
     /// Lends the scratch buffer for as long as `f` runs; nothing may wait meanwhile.
-    pub(super) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+    pub(crate) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
         f(&mut self.scratch.borrow_mut())
     }
 

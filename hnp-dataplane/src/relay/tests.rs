@@ -66,8 +66,21 @@ fn relayed<T: Send + 'static>(
         let upstream = Socket::from_fd(near_upstream.into()).unwrap();
         let stop = Signal::default();
         let Times { idle, until } = times;
-        let bounds = Bounds { idle, until, stop: &stop };
-        let end = relay(client, upstream, early_up, Vec::new(), bounds, &pools, &*counts).await;
+        let bounds = Bounds {
+            idle,
+            until,
+            stop: &stop,
+        };
+        let end = relay(
+            client,
+            upstream,
+            early_up,
+            Vec::new(),
+            bounds,
+            &pools,
+            &*counts,
+        )
+        .await;
         let (up, down) = *counts.0.borrow();
         Outcome {
             end,
@@ -258,8 +271,20 @@ fn an_idle_relay_is_small() {
             Socket::from_fd(stream.into()).unwrap()
         };
         let (pools, counts, stop) = (Pools::default(), Counts::default(), Signal::default());
-        let bounds = Bounds { idle: LONG.idle, until: None, stop: &stop };
-        size_of_val(&relay(socket(), socket(), Vec::new(), Vec::new(), bounds, &pools, &counts))
+        let bounds = Bounds {
+            idle: LONG.idle,
+            until: None,
+            stop: &stop,
+        };
+        size_of_val(&relay(
+            socket(),
+            socket(),
+            Vec::new(),
+            Vec::new(),
+            bounds,
+            &pools,
+            &counts,
+        ))
     })
     .unwrap();
     assert!(size <= 1536, "{size} bytes");

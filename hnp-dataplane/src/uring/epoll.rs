@@ -126,7 +126,8 @@ impl Epoll {
                 slot.read.happened(over, &mut self.woken);
             }
             if flags.intersects(EpollFlags::EPOLLOUT | broken) {
-                slot.write.happened(flags.intersects(broken), &mut self.woken);
+                slot.write
+                    .happened(flags.intersects(broken), &mut self.woken);
             }
         }
         self.woken.reverse();

@@ -77,7 +77,12 @@ impl Ring {
     }
 
     pub(super) fn register(&mut self, fd: BorrowedFd<'_>) -> usize {
-        self.sources.insert(Source { fd: fd.as_raw_fd(), read: Side::default(), armed: false, closed: false })
+        self.sources.insert(Source {
+            fd: fd.as_raw_fd(),
+            read: Side::default(),
+            armed: false,
+            closed: false,
+        })
     }
 
     /// Forgets a descriptor that is about to be closed. The kernel holds the file until its poll is gone, so it is cancelled,
@@ -167,7 +172,11 @@ impl Ring {
     }
 
     fn cancel(&mut self, user_data: u64) {
-        self.push(&opcode::AsyncCancel::new(user_data).build().user_data(CANCEL));
+        self.push(
+            &opcode::AsyncCancel::new(user_data)
+                .build()
+                .user_data(CANCEL),
+        );
     }
 
     pub(super) fn pop_woken(&mut self) -> Option<Waker> {
@@ -271,7 +280,9 @@ impl Ring {
         }
         let end = i32::from(libc::POLLRDHUP | libc::POLLERR | libc::POLLHUP);
         // A poll that failed is told by the next try; a wait after it arms a new one.
-        source.read.happened(result >= 0 && result & end != 0, &mut self.woken);
+        source
+            .read
+            .happened(result >= 0 && result & end != 0, &mut self.woken);
     }
 
     fn writable(&mut self, at: usize, result: i32, more: bool) {

@@ -1,0 +1,33 @@
+//! Authorizing: may this client reach that target? Before anything is resolved or dialled.
+
+use super::account::Account;
+use crate::http::answer::Answer;
+use crate::http::proxy_status::{ErrorType, Side};
+use crate::policy::Decision;
+use crate::target::Target;
+use crate::worker::Snapshot;
+
+/// Decides by name, port, identity and literal address.
+///
+/// # Errors
+/// 403 with the reason.
+pub fn target(snapshot: &Snapshot, account: &Account, target: &Target) -> Result<(), Answer> {
+    let decision = snapshot.policy.check_target(target, account.identity().as_deref());
+    account.decided(decision);
+    if decision.allowed {
+        Ok(())
+    } else {
+        Err(refusal(&decision))
+    }
+}
+
+/// 403: what policy does not allow.
+#[must_use]
+pub fn refusal(decision: &Decision) -> Answer {
+    Answer::new(
+        403,
+        ErrorType::HttpRequestDenied,
+        Side::Configuration,
+        format!("policy refuses it: {}", decision.reason),
+    )
+}

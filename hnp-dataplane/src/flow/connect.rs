@@ -1,0 +1,196 @@
+//! Connecting: to the target itself, or through the parent proxy; for a tunnel once, for forwarded requests as often as their
+//! target changes.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::account::Account;
+use super::authorize;
+use super::identify::{self, ForwardRequest};
+use super::relay::Tunnel;
+use crate::access_log::ClosedBy;
+use crate::admin::metrics::DnsLookup;
+use crate::dial::{Cause, DialError, Side as At};
+use crate::http::answer::Answer;
+use crate::http::forward::{self, End, Exchange, ExchangeEnd, Gate, Options, Traffic};
+use crate::http::head::RequestHead;
+use crate::http::proxy_status::Side;
+use crate::policy::Decision;
+use crate::target::{Host, Target};
+use crate::uring::Socket;
+use crate::worker::{Snapshot, Worker};
+
+/// A connection to a target.
+pub struct Upstream {
+    /// The connection.
+    pub socket: Socket,
+    /// What came over it already.
+    pub early: Vec<u8>,
+}
+
+/// Connects to a target that policy lets pass by name; each address is shown to policy before it is dialled.
+///
+/// # Errors
+/// 403 for addresses that policy refuses, 502 and 504 for what fails on the way.
+pub async fn dial(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    account: &Account,
+    target: &Target,
+) -> Result<Upstream, Answer> {
+    let identity = account.identity();
+    let decision = RefCell::new(None);
+    let allowed = |address: IpAddr| {
+        let judged = snapshot.policy.check_address(target, address, identity.as_deref());
+        *decision.borrow_mut() = Some(judged);
+        judged
+    };
+    match snapshot.dialer.dial(target, allowed).await {
+        Ok(dialled) => {
+            let named = matches!(target.host, Host::Name(_));
+            if named && !dialled.via_parent {
+                worker.metrics.resolved(lookup(dialled.resolve.is_zero()), dialled.resolve);
+            }
+            worker.metrics.dialled(dialled.connect);
+            if let Some(decision) = dialled.decision {
+                account.decided(stricter(account.decision(), decision));
+            }
+            let parent = if dialled.via_parent { snapshot.parent.clone() } else { None };
+            account.dialled(dialled.address, parent, named.then_some(dialled.resolve), dialled.connect);
+            Ok(Upstream { socket: dialled.socket, early: dialled.early })
+        }
+        Err(error) => {
+            if let (Cause::Policy(_), Some(decision)) = (&error.cause, decision.into_inner()) {
+                account.decided(decision);
+            } else {
+                worker.metrics.dial_error(error.code());
+            }
+            if matches!(error.side(), At::Dns) {
+                worker.metrics.resolved(DnsLookup::Failed, snapshot.config.timeouts.resolve.0);
+            }
+            Err(answer(&error))
+        }
+    }
+}
+
+fn lookup(at_once: bool) -> DnsLookup {
+    if at_once { DnsLookup::Hit } else { DnsLookup::Miss }
+}
+
+/// Of the decisions on name and address the one that says more: a refusal that was only reported outlasts what came after.
+fn stricter(by_name: Option<Decision>, by_address: Decision) -> Decision {
+    match by_name {
+        Some(decision) if decision.reported => decision,
+        _ => by_address,
+    }
+}
+
+/// What the client is told when there is no connection.
+fn answer(error: &DialError) -> Answer {
+    let side = match error.side() {
+        At::Policy => Side::Configuration,
+        At::Dns | At::Upstream | At::Parent => Side::Upstream,
+        At::Hnp => Side::Hnp,
+    };
+    Answer::new(error.status(), error.error_type(), side, error.cause.to_string())
+}
+
+/// Forwards this and the following requests of a connection. Gives a tunnel when one of them was upgraded.
+pub async fn forward(
+    worker: &Rc<Worker>,
+    snapshot: &Arc<Snapshot>,
+    client: Socket,
+    request: ForwardRequest,
+    account: &Account,
+) -> Forwarded {
+    let timeouts = &snapshot.config.timeouts;
+    let options = Options {
+        limits: snapshot.head,
+        head_timeout: timeouts.head.0,
+        idle_timeout: timeouts.http_idle.0,
+    };
+    let mut gate = Stages { worker, snapshot, account };
+    let traffic = Rc::new(Traffic::default());
+    match forward::serve(client, request.received, options, traffic, &mut gate).await {
+        End::Closed => Forwarded::Closed,
+        End::Connect { client, received } => Forwarded::Connect { client, received },
+        End::Upgraded(upgraded) => Forwarded::Upgraded(Tunnel {
+            client: upgraded.client,
+            upstream: upgraded.upstream,
+            early_up: upgraded.to_upstream,
+            early_down: upgraded.to_client,
+            idle: timeouts.tunnel_idle.0,
+            lifetime: timeouts.tunnel_lifetime.map(|lifetime| lifetime.0),
+        }),
+    }
+}
+
+/// What became of a connection whose requests were forwarded.
+pub enum Forwarded {
+    /// It is closed.
+    Closed,
+    /// A protocol was switched.
+    Upgraded(Tunnel),
+    /// The next request is a CONNECT.
+    Connect {
+        /// Who asks.
+        client: Socket,
+        /// All that came of it.
+        received: Vec<u8>,
+    },
+}
+
+/// The stages of the flow, for each of a connection's forwarded requests.
+struct Stages<'a> {
+    worker: &'a Rc<Worker>,
+    snapshot: &'a Arc<Snapshot>,
+    account: &'a Account,
+}
+
+impl Gate for Stages<'_> {
+    async fn admit(&mut self, head: &RequestHead<'_>, target: &Target) -> Result<(), Answer> {
+        self.account.asked("forward", head.method, Some(target), Some(head.target.path()));
+        identify::client(self.snapshot, head.proxy_authorization(), self.account).await?;
+        authorize::target(self.snapshot, self.account, target)
+    }
+
+    async fn connect(&mut self, target: &Target) -> Result<Socket, Answer> {
+        Ok(dial(self.worker, self.snapshot, self.account, target).await?.socket)
+    }
+
+    fn finished(&mut self, exchange: &Exchange) {
+        self.account.exchanged(exchange.up, exchange.down);
+        if exchange.status != 0 {
+            self.account.status(exchange.status);
+        }
+        match &exchange.end {
+            ExchangeEnd::Complete => self.account.closed(ClosedBy::Upstream, "complete"),
+            // The relay that follows has its own end, in the same line.
+            ExchangeEnd::Upgraded => return,
+            ExchangeEnd::Answered(answer) | ExchangeEnd::Cut(answer) => {
+                self.account.answered(answer);
+                self.account.closed(closer(answer.side()), answer.error_type().token());
+            }
+            ExchangeEnd::ClientGone => self.account.closed(ClosedBy::Client, "aborted"),
+        }
+        self.account.next_request();
+    }
+
+    fn is_draining(&self) -> bool {
+        self.worker.draining.fired()
+    }
+
+    async fn draining(&self) {
+        self.worker.draining.wait().await;
+    }
+}
+
+fn closer(side: Side) -> ClosedBy {
+    match side {
+        Side::Client => ClosedBy::Client,
+        Side::Upstream => ClosedBy::Upstream,
+        Side::Hnp | Side::Configuration => ClosedBy::Hnp,
+    }
+}

@@ -1,0 +1,166 @@
+//! Identifying: what the first bytes ask for, and who asks.
+
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+use super::account::Account;
+use crate::access_log::ClosedBy;
+use crate::http::answer::Answer;
+use crate::http::head::{HeadError, RequestHead, RequestParser};
+use crate::target::Target;
+use crate::uring::{self, Socket};
+use crate::worker::{Snapshot, Worker};
+
+/// What a client asks for.
+pub enum Asked {
+    /// CONNECT.
+    Tunnel(TunnelRequest),
+    /// A request for a web server, in absolute form.
+    Forward(ForwardRequest),
+}
+
+/// CONNECT.
+pub struct TunnelRequest {
+    /// Where to.
+    pub target: Target,
+    /// What came after the head.
+    pub early: Vec<u8>,
+}
+
+/// A request for a web server, in absolute form.
+pub struct ForwardRequest {
+    /// All that has come, from the first byte of the head, which is complete and valid.
+    pub received: Vec<u8>,
+}
+
+/// A head with what must outlive the buffer that it was read in.
+struct Read {
+    asked: Asked,
+    credentials: Option<Vec<u8>>,
+}
+
+/// Reads the head of the connection's first request and finds out who asks. `None`: the client left before it had asked for
+/// anything, and the account says how.
+///
+/// # Errors
+/// The answer to a head that is refused, that does not come in time, or whose credentials do not do.
+pub async fn read(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    client: &Socket,
+    received: Vec<u8>,
+    account: &Account,
+) -> Result<Option<Asked>, Answer> {
+    let limit = snapshot.config.timeouts.head.0;
+    let Ok(read) = uring::timeout(limit, head(worker, snapshot, client, received, account)).await else {
+        account.closed(ClosedBy::Hnp, "head_timeout");
+        return Err(Answer::head_timeout(limit));
+    };
+    let Some(Read { asked, credentials }) = read? else {
+        return Ok(None);
+    };
+    // Forwarded requests are each identified by themselves.
+    if let Asked::Tunnel(_) = asked {
+        self::client(snapshot, credentials.as_deref(), account).await?;
+    }
+    Ok(Some(asked))
+}
+
+/// Finds out who asks, where that is asked for.
+///
+/// # Errors
+/// 407 without credentials that do; 503 when there are too many to check.
+pub async fn client(snapshot: &Snapshot, credentials: Option<&[u8]>, account: &Account) -> Result<(), Answer> {
+    if let Some(auth) = &snapshot.auth {
+        account.identified(auth.check(credentials).await.map_err(Answer::from)?);
+    }
+    Ok(())
+}
+
+async fn head(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    client: &Socket,
+    mut received: Vec<u8>,
+    account: &Account,
+) -> Result<Option<Read>, Answer> {
+    let mut parser = RequestParser::new();
+    if let Some((head, length)) = parser.parse(&received, &snapshot.head)? {
+        return Ok(Some(understood(&head, &received, length, account)?));
+    }
+    loop {
+        // As a rule the whole head comes at once: then it is parsed where it was read, and nothing is kept of it but what
+        // it says.
+        let step = worker.pools.with_scratch(|scratch| {
+            let got = match client.try_read(scratch) {
+                Ok(0) => return Ok(Step::Left("eof", None)),
+                Ok(got) => got,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Step::Wait),
+                Err(e) => return Ok(Step::Left("reset", Some(e))),
+            };
+            account.begun();
+            let bytes = if received.is_empty() {
+                &scratch[..got]
+            } else {
+                received.extend_from_slice(&scratch[..got]);
+                &received[..]
+            };
+            match parser.parse(bytes, &snapshot.head) {
+                Ok(Some((head, length))) => understood(&head, bytes, length, account).map(Step::Done),
+                Ok(None) => {
+                    if received.is_empty() {
+                        received.extend_from_slice(&scratch[..got]);
+                    }
+                    Ok(Step::Wait)
+                }
+                Err(error) => Err(error),
+            }
+        });
+        match step.map_err(Answer::from)? {
+            Step::Done(read) => return Ok(Some(read)),
+            Step::Wait => {
+                if let Err(error) = client.readable().await {
+                    left(account, "error", Some(&error));
+                    return Ok(None);
+                }
+            }
+            Step::Left(reason, error) => {
+                left(account, reason, error.as_ref());
+                return Ok(None);
+            }
+        }
+    }
+}
+
+enum Step {
+    Done(Read),
+    Wait,
+    Left(&'static str, Option<std::io::Error>),
+}
+
+fn left(account: &Account, reason: &'static str, error: Option<&std::io::Error>) {
+    account.closed(ClosedBy::Client, reason);
+    let when = if account.has_begun() { "in the middle of" } else { "before" };
+    match error {
+        Some(error) => account.detail(format!("the client left {when} a request: {error}")),
+        None => account.detail(format!("the client left {when} a request")),
+    }
+}
+
+fn understood(head: &RequestHead<'_>, bytes: &[u8], length: usize, account: &Account) -> Result<Read, HeadError> {
+    let target = head.proxy_target()?;
+    let asked = if head.is_connect() {
+        account.asked("tunnel", head.method, Some(target), None);
+        Asked::Tunnel(TunnelRequest {
+            target: target.clone(),
+            early: bytes[length..].to_vec(),
+        })
+    } else {
+        account.asked("forward", head.method, Some(target), Some(head.target.path()));
+        Asked::Forward(ForwardRequest { received: bytes.to_vec() })
+    };
+    Ok(Read {
+        asked,
+        credentials: head.proxy_authorization().map(<[u8]>::to_vec),
+    })
+}
