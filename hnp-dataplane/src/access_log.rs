@@ -15,4 +15,4 @@ pub use writer::{LogWriter, Unwritten};
 
 pub(crate) use clock::Clock;
 pub(crate) use line::Line;
-pub(crate) use writer::Outlet;
+pub(crate) use writer::{Drops, Outlet};

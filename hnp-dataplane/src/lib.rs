@@ -15,4 +15,5 @@ pub mod redirect;
 pub mod relay;
 pub mod signal;
 pub mod target;
+pub mod telemetry;
 pub mod uring;

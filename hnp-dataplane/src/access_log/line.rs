@@ -31,6 +31,20 @@ impl<'b> Line<'b> {
         }
     }
 
+    /// Continues `buffer`, which holds the middle of a line: the fields that many lines share.
+    pub(crate) fn fragment_of(buffer: &'b mut Vec<u8>, format: LogFormat) -> Line<'b> {
+        Line {
+            buffer,
+            format,
+            first: false,
+        }
+    }
+
+    /// Fields made by way of [`fragment_of`](Self::fragment_of), not the first of the line.
+    pub(crate) fn fragment(&mut self, fields: &[u8]) {
+        self.buffer.extend_from_slice(fields);
+    }
+
     pub(crate) fn end(self) {
         self.buffer.extend_from_slice(match self.format {
             LogFormat::Text => b"\n",
