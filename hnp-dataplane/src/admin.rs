@@ -9,6 +9,9 @@ pub mod names;
 pub mod probe;
 pub mod server;
 
+#[cfg(test)]
+mod reference;
+
 pub use health::{Health, Heartbeat};
 pub use metrics::{ActiveGuard, Metrics, TunnelGuard, WorkerMetrics};
 pub use server::{AdminServer, State};

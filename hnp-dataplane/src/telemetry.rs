@@ -8,7 +8,6 @@ mod layer;
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +25,14 @@ use layer::LogLayer;
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `log.level` is none.
-    #[error("log.level = {0:?} in the configuration is no level: use error, warn, info, debug or trace")]
+    #[error(
+        "log.level = {0:?} in the configuration is no level: use error, warn, info, debug or trace"
+    )]
     Level(String),
     /// `RUST_LOG` is no list of directives.
-    #[error("the environment variable RUST_LOG={value:?} is no filter ({error}): use for example RUST_LOG=hnp_dataplane=debug")]
+    #[error(
+        "the environment variable RUST_LOG={value:?} is no filter ({error}): use for example RUST_LOG=hnp_dataplane=debug"
+    )]
     RustLog {
         /// What it says.
         value: String,
@@ -37,7 +40,9 @@ pub enum TelemetryError {
         error: String,
     },
     /// Standard error is closed, or no thread can be started.
-    #[error("the operational log cannot write to standard error: {0}; start hnp with an open standard error")]
+    #[error(
+        "the operational log cannot write to standard error: {0}; start hnp with an open standard error"
+    )]
     StandardError(#[source] io::Error),
     /// Something else in this process logs already.
     #[error("the operational log is set up already")]
@@ -61,12 +66,20 @@ impl Telemetry {
     /// # Errors
     /// See [`TelemetryError`].
     pub fn init(log: &Log, metrics: Arc<Metrics>) -> Result<Telemetry, TelemetryError> {
-        let rust_log = std::env::var("RUST_LOG").ok().filter(|value| !value.is_empty());
+        let rust_log = std::env::var("RUST_LOG")
+            .ok()
+            .filter(|value| !value.is_empty());
         let (filter, handle) = reload::Layer::new(filter(log, rust_log.as_deref())?);
         let stderr = io::stderr();
-        let destination = stderr.as_fd().try_clone_to_owned().map_err(TelemetryError::StandardError)?;
+        let destination = stderr
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(TelemetryError::StandardError)?;
         let count = Box::new(move |lines| metrics.operational_lines_dropped(lines));
-        let drops = Drops { count, reports: None };
+        let drops = Drops {
+            count,
+            reports: None,
+        };
         let writer = LogWriter::start("hnp-log", File::from(destination), Duration::ZERO, drops)
             .map_err(TelemetryError::StandardError)?;
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -76,7 +89,11 @@ impl Telemetry {
             .with(LogLayer::new(writer.outlet(), log.format, colour))
             .try_init()
             .map_err(|_| TelemetryError::Twice)?;
-        Ok(Telemetry { writer, filter: handle, overridden: rust_log.is_some() })
+        Ok(Telemetry {
+            writer,
+            filter: handle,
+            overridden: rust_log.is_some(),
+        })
     }
 
     /// Takes the level of a configuration that was loaded again. The format stays that of the start.
@@ -107,13 +124,19 @@ fn filter(log: &Log, rust_log: Option<&str>) -> Result<EnvFilter, TelemetryError
     if let Some(value) = rust_log {
         return EnvFilter::builder()
             .parse(value)
-            .map_err(|error| TelemetryError::RustLog { value: value.to_owned(), error: error.to_string() });
+            .map_err(|error| TelemetryError::RustLog {
+                value: value.to_owned(),
+                error: error.to_string(),
+            });
     }
-    // Numbers are levels to tracing, but not to this configuration.
-    let level = LevelFilter::from_str(&log.level)
-        .ok()
-        .filter(|_| log.level.bytes().all(|byte| byte.is_ascii_alphabetic()))
-        .ok_or_else(|| TelemetryError::Level(log.level.clone()))?;
+    let level = match log.level.as_str() {
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        _ => return Err(TelemetryError::Level(log.level.clone())),
+    };
     let libraries = level.min(LevelFilter::WARN);
     EnvFilter::builder()
         .parse(format!("{libraries},hnp={level},hnp_dataplane={level}"))
@@ -125,25 +148,42 @@ mod tests {
     use super::*;
 
     fn log(level: &str) -> Log {
-        Log { level: level.to_owned(), ..Log::default() }
+        Log {
+            level: level.to_owned(),
+            ..Log::default()
+        }
     }
 
     #[test]
     fn the_level_is_for_this_program() {
-        assert_eq!(filter(&log("debug"), None).unwrap().to_string(), "hnp_dataplane=debug,hnp=debug,warn");
-        assert_eq!(filter(&log("error"), None).unwrap().to_string(), "hnp_dataplane=error,hnp=error,error");
+        assert_eq!(
+            filter(&log("debug"), None).unwrap().to_string(),
+            "hnp_dataplane=debug,hnp=debug,warn"
+        );
+        assert_eq!(
+            filter(&log("error"), None).unwrap().to_string(),
+            "hnp_dataplane=error,hnp=error,error"
+        );
     }
 
     #[test]
     fn rust_log_outranks_the_level() {
-        assert_eq!(filter(&log("debug"), Some("hyper=trace")).unwrap().to_string(), "hyper=trace");
+        assert_eq!(
+            filter(&log("debug"), Some("hyper=trace"))
+                .unwrap()
+                .to_string(),
+            "hyper=trace"
+        );
     }
 
     #[test]
     fn what_is_no_level_is_named() {
         for level in ["verbose", "", "3", "info,hyper=trace"] {
             let error = filter(&log(level), None).unwrap_err().to_string();
-            assert!(error.contains(&format!("{level:?}")) && error.contains("error, warn, info"), "{error}");
+            assert!(
+                error.contains(&format!("{level:?}")) && error.contains("error, warn, info"),
+                "{error}"
+            );
         }
         let error = filter(&log("info"), Some("a=b=c")).unwrap_err().to_string();
         assert!(error.contains("RUST_LOG=\"a=b=c\""), "{error}");

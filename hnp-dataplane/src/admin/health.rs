@@ -72,10 +72,12 @@ impl Health {
     ///
     /// # Panics
     /// When there is no such worker.
-    #[must_use]
     pub fn heartbeat(self: &Arc<Self>, worker: usize) -> Heartbeat {
         assert!(worker < self.beats.len(), "no worker {worker}");
-        Heartbeat { health: Arc::clone(self), worker }
+        Heartbeat {
+            health: Arc::clone(self),
+            worker,
+        }
     }
 
     /// All workers are to listen there: not ready before each of them does.
@@ -95,9 +97,14 @@ impl Health {
 
     fn listener(&self, address: SocketAddr, change: impl FnOnce(&mut ListenerState)) {
         let mut listeners = lock(&self.listeners);
-        let known = listeners.iter().position(|listener| listener.address == address);
+        let known = listeners
+            .iter()
+            .position(|listener| listener.address == address);
         let index = known.unwrap_or_else(|| {
-            listeners.push(ListenerState { address, bound: vec![false; self.beats.len()].into() });
+            listeners.push(ListenerState {
+                address,
+                bound: vec![false; self.beats.len()].into(),
+            });
             listeners.len() - 1
         });
         change(&mut listeners[index]);
@@ -118,20 +125,25 @@ impl Health {
     pub fn expect_upstream(&self, name: Option<&str>) {
         let mut upstream = lock(&self.upstream);
         if upstream.as_ref().map(|upstream| upstream.name.as_str()) != name {
-            *upstream =
-                name.map(|name| UpstreamState { name: name.to_owned(), last: None, since: SystemTime::now() });
+            *upstream = name.map(|name| UpstreamState {
+                name: name.to_owned(),
+                last: None,
+                since: SystemTime::now(),
+            });
         }
     }
 
     /// What a probe of the upstream found. True if that is news: the first finding, or another than the last.
     pub fn upstream_probed(&self, found: Probed) -> bool {
         let mut upstream = lock(&self.upstream);
-        let Some(upstream) = upstream.as_mut() else { return false };
-        let news = match (&upstream.last, &found) {
-            (Some(Probed::Reachable(_)), Probed::Reachable(_)) => false,
-            (Some(Probed::Unreachable(_)), Probed::Unreachable(_)) => false,
-            _ => true,
+        let Some(upstream) = upstream.as_mut() else {
+            return false;
         };
+        let news = !matches!(
+            (&upstream.last, &found),
+            (Some(Probed::Reachable(_)), Probed::Reachable(_))
+                | (Some(Probed::Unreachable(_)), Probed::Unreachable(_))
+        );
         if news {
             upstream.since = SystemTime::now();
         }
@@ -144,8 +156,15 @@ impl Health {
     pub fn report(&self) -> Report {
         Report {
             draining: self.draining(),
-            workers: self.beats.iter().map(|beat| self.worker_report(beat.load(Relaxed))).collect(),
-            listeners: lock(&self.listeners).iter().map(ListenerState::report).collect(),
+            workers: self
+                .beats
+                .iter()
+                .map(|beat| self.worker_report(beat.load(Relaxed)))
+                .collect(),
+            listeners: lock(&self.listeners)
+                .iter()
+                .map(ListenerState::report)
+                .collect(),
             upstream: lock(&self.upstream).clone().map(UpstreamState::report),
         }
     }
@@ -158,7 +177,9 @@ impl Health {
         };
         match beat {
             // A worker that does not even start is as dead as one that stalls.
-            NEVER if uptime > STALLED_AFTER => WorkerReport::new(WorkerState::Stalled, None, uptime),
+            NEVER if uptime > STALLED_AFTER => {
+                WorkerReport::new(WorkerState::Stalled, None, uptime)
+            }
             NEVER => WorkerReport::new(WorkerState::Starting, None, uptime),
             ENDED => WorkerReport::new(WorkerState::Ended, None, Duration::ZERO),
             beat => {
@@ -177,7 +198,11 @@ impl Health {
 impl ListenerState {
     fn report(&self) -> ListenerReport {
         let bound = self.bound.iter().filter(|bound| **bound).count();
-        ListenerReport { address: self.address, bound_by: bound, workers: self.bound.len() }
+        ListenerReport {
+            address: self.address,
+            bound_by: bound,
+            workers: self.bound.len(),
+        }
     }
 }
 

@@ -174,7 +174,6 @@ pub struct WorkerMetrics(Arc<WorkerCells>);
 
 impl WorkerMetrics {
     /// A client connection was accepted: counted as open until the guard goes.
-    #[must_use]
     pub fn accepted(&self) -> ActiveGuard {
         self.0.accepted.fetch_add(1, Relaxed);
         self.0.active.fetch_add(1, Relaxed);
@@ -185,7 +184,6 @@ impl WorkerMetrics {
     }
 
     /// A tunnel was opened: counted as open until the guard goes, its duration observed then.
-    #[must_use]
     pub fn tunnel(&self) -> TunnelGuard {
         self.0.tunnels.fetch_add(1, Relaxed);
         TunnelGuard {

@@ -44,7 +44,10 @@ impl ProbeTarget {
         match &upstream.parent {
             Some(parent) if !direct => {
                 let to_parent = ProbeTarget::first_hop(&parent.url)?;
-                Some(ProbeTarget { name: format!("{} via {}", to_upstream.name, to_parent.name), ..to_parent })
+                Some(ProbeTarget {
+                    name: format!("{} via {}", to_upstream.name, to_parent.name),
+                    ..to_parent
+                })
             }
             _ => Some(to_upstream),
         }
@@ -55,7 +58,11 @@ impl ProbeTarget {
         Some(ProbeTarget {
             name: format!("{}://{host}:{port}", url.scheme()),
             // A URL shows an IPv6 address in brackets, which resolvers do not take.
-            host: host.to_string().trim_start_matches('[').trim_end_matches(']').to_owned(),
+            host: host
+                .to_string()
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned(),
             port,
         })
     }
@@ -71,8 +78,12 @@ pub async fn system_resolver(host: String, port: u16) -> io::Result<Vec<SocketAd
 
 /// Probes at once, whenever the target changes, and each [`PROBE_EVERY`]; tells `health` and `metrics`, and logs what is
 /// news. Ends when the sender of `target` is gone.
-pub async fn run<R, F>(health: Arc<Health>, metrics: Arc<Metrics>, mut target: watch::Receiver<Option<ProbeTarget>>, resolve: R)
-where
+pub async fn run<R, F>(
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    mut target: watch::Receiver<Option<ProbeTarget>>,
+    resolve: R,
+) where
     R: Fn(String, u16) -> F,
     F: Future<Output = io::Result<Vec<SocketAddr>>>,
 {
@@ -123,12 +134,17 @@ where
         let resolved = resolve(target.host.clone(), target.port).await;
         let addresses =
             resolved.map_err(|error| format!("{} does not resolve: {error}", target.host))?;
-        connect_any(addresses).await.ok_or_else(|| format!("{} has no address", target.host))?
+        connect_any(addresses)
+            .await
+            .ok_or_else(|| format!("{} has no address", target.host))?
     };
     match timeout(PROBE_TIMEOUT, attempt).await {
         Ok(Ok(())) => Probed::Reachable(started.elapsed()),
         Ok(Err(error)) => Probed::Unreachable(error),
-        Err(_) => Probed::Unreachable(format!("no answer from {}:{} within {PROBE_TIMEOUT:?}", target.host, target.port)),
+        Err(_) => Probed::Unreachable(format!(
+            "no answer from {}:{} within {PROBE_TIMEOUT:?}",
+            target.host, target.port
+        )),
     }
 }
 
@@ -137,7 +153,10 @@ async fn connect_any(addresses: Vec<SocketAddr>) -> Option<Result<(), String>> {
     let mut attempts = JoinSet::new();
     for address in addresses.into_iter().take(ADDRESSES) {
         attempts.spawn(async move {
-            TcpStream::connect(address).await.map(drop).map_err(|error| format!("{address}: {error}"))
+            TcpStream::connect(address)
+                .await
+                .map(drop)
+                .map_err(|error| format!("{address}: {error}"))
         });
     }
     let mut last = None;

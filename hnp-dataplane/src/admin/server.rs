@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::health::Health;
 use super::metrics::Metrics;
-use crate::config::Config;
+use crate::config::Loaded;
 
 /// Connections at once; more wait in the kernel's queue.
 pub const CONNECTIONS: usize = 64;
@@ -37,7 +37,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why there is no admin listener.
 #[derive(Debug, thiserror::Error)]
-#[error("the admin listener cannot listen on {address} (admin.address): {error}; choose a free address of this host")]
+#[error(
+    "the admin listener cannot listen on {address} (admin.address): {error}; choose a free address of this host"
+)]
 pub struct AdminError {
     /// Where.
     pub address: SocketAddr,
@@ -53,7 +55,7 @@ pub struct State {
     /// `/healthz` and `/readyz`.
     pub health: Arc<Health>,
     /// `/config`: the configuration in force. It is redacted before it is shown.
-    pub config: Box<dyn Fn() -> Arc<Config> + Send + Sync>,
+    pub config: Box<dyn Fn() -> Arc<Loaded> + Send + Sync>,
 }
 
 /// A bound admin listener.
@@ -72,7 +74,10 @@ impl AdminServer {
         let bind = || {
             let listener = TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
-            Ok(AdminServer { address: listener.local_addr()?, listener })
+            Ok(AdminServer {
+                address: listener.local_addr()?,
+                listener,
+            })
         };
         bind().map_err(|error| AdminError { address, error })
     }
@@ -97,7 +102,10 @@ impl AdminServer {
         loop {
             let accept = async {
                 // A place first: who finds none waits in the kernel's queue and costs nothing here.
-                let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+                let place = Arc::clone(&places)
+                    .acquire_owned()
+                    .await
+                    .map_err(io::Error::other)?;
                 Ok::<_, io::Error>((listener.accept().await?.0, place))
             };
             tokio::select! {
@@ -148,7 +156,10 @@ async fn serve_connection(stream: TcpStream, state: Arc<State>, mut stopped: wat
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("metrics", &self.metrics).field("health", &self.health).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("metrics", &self.metrics)
+            .field("health", &self.health)
+            .finish_non_exhaustive()
     }
 }
 

@@ -87,7 +87,10 @@ impl Report {
     #[must_use]
     pub fn ready(&self) -> bool {
         !self.draining
-            && self.workers.iter().all(|worker| worker.state == WorkerState::Ok)
+            && self
+                .workers
+                .iter()
+                .all(|worker| worker.state == WorkerState::Ok)
             && !self.listeners.is_empty()
             && self.listeners.iter().all(ListenerReport::bound)
     }
@@ -95,7 +98,9 @@ impl Report {
     /// The workers' lines.
     pub(in crate::admin) fn workers_text(&self) -> String {
         let lines = self.workers.iter().enumerate();
-        lines.map(|(index, worker)| format!("worker {index}: {worker}\n")).collect()
+        lines
+            .map(|(index, worker)| format!("worker {index}: {worker}\n"))
+            .collect()
     }
 
     /// All lines.
@@ -104,7 +109,11 @@ impl Report {
         if self.listeners.is_empty() {
             text.push_str("listener: none yet\n");
         }
-        text.extend(self.listeners.iter().map(|listener| format!("listener {listener}\n")));
+        text.extend(
+            self.listeners
+                .iter()
+                .map(|listener| format!("listener {listener}\n")),
+        );
         if let Some(upstream) = &self.upstream {
             text.push_str(&format!("upstream {upstream}\n"));
         }
@@ -117,12 +126,21 @@ impl Report {
 
 impl WorkerReport {
     /// `quiet`: how long ago it last showed life.
-    pub(super) fn new(state: WorkerState, loop_age: Option<Duration>, quiet: Duration) -> WorkerReport {
+    pub(super) fn new(
+        state: WorkerState,
+        loop_age: Option<Duration>,
+        quiet: Duration,
+    ) -> WorkerReport {
         WorkerReport {
             state,
             loop_age_ms: loop_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-            since: (state == WorkerState::Stalled)
-                .then(|| rfc3339(SystemTime::now().checked_sub(quiet).unwrap_or(SystemTime::UNIX_EPOCH))),
+            since: (state == WorkerState::Stalled).then(|| {
+                rfc3339(
+                    SystemTime::now()
+                        .checked_sub(quiet)
+                        .unwrap_or(SystemTime::UNIX_EPOCH),
+                )
+            }),
         }
     }
 }
@@ -144,7 +162,13 @@ impl UpstreamReport {
         since: SystemTime,
     ) -> UpstreamReport {
         let connect_ms = connect.map(|took| took.as_micros() as f64 / 1000.0);
-        UpstreamReport { name, reachable, connect_ms, error, since: rfc3339(since) }
+        UpstreamReport {
+            name,
+            reachable,
+            connect_ms,
+            error,
+            since: rfc3339(since),
+        }
     }
 }
 
@@ -152,8 +176,12 @@ impl fmt::Display for WorkerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.state, self.loop_age_ms, &self.since) {
             (WorkerState::Ok, Some(age), _) => write!(f, "ok (loop {age} ms ago)"),
-            (WorkerState::Stalled, Some(age), Some(since)) => write!(f, "stalled since {since} (loop {age} ms ago)"),
-            (WorkerState::Stalled, None, Some(since)) => write!(f, "did not start (expected since {since})"),
+            (WorkerState::Stalled, Some(age), Some(since)) => {
+                write!(f, "stalled since {since} (loop {age} ms ago)")
+            }
+            (WorkerState::Stalled, None, Some(since)) => {
+                write!(f, "did not start (expected since {since})")
+            }
             (WorkerState::Ended, ..) => f.write_str("ended"),
             _ => f.write_str("starting"),
         }
@@ -162,7 +190,11 @@ impl fmt::Display for WorkerReport {
 
 impl fmt::Display for ListenerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ListenerReport { address, bound_by, workers } = self;
+        let ListenerReport {
+            address,
+            bound_by,
+            workers,
+        } = self;
         match bound_by {
             _ if self.bound() => write!(f, "{address}: bound"),
             0 => write!(f, "{address}: not bound"),
@@ -176,7 +208,9 @@ impl fmt::Display for UpstreamReport {
         let UpstreamReport { name, since, .. } = self;
         match (self.reachable, self.connect_ms, &self.error) {
             (Some(true), Some(took), _) => write!(f, "{name}: reachable ({took} ms)"),
-            (Some(false), _, Some(error)) => write!(f, "{name}: unreachable since {since} ({error})"),
+            (Some(false), _, Some(error)) => {
+                write!(f, "{name}: unreachable since {since} ({error})")
+            }
             _ => write!(f, "{name}: not probed yet"),
         }
     }

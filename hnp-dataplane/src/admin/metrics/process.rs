@@ -38,7 +38,7 @@ impl Process {
     }
 }
 
-/// The number of a line such as `VmRSS:	   12345 kB`.
+/// The number of a line such as `VmRSS: 12345 kB`.
 fn status_field(status: &str, name: &str) -> Option<u64> {
     status
         .lines()

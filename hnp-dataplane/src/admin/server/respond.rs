@@ -15,21 +15,43 @@ const TOML: &str = "application/toml";
 
 /// The endpoints and what they are for, as `/` lists them.
 const ENDPOINTS: [(&str, &str); 4] = [
-    ("/metrics", "metrics for Prometheus (OpenMetrics on request)"),
-    ("/healthz", "200 while the process and each worker's loop are alive, else 500"),
-    ("/readyz", "200 while clients should be sent here, else 503; ?json for machines"),
-    ("/config", "the configuration in force without its secrets, TOML; ?json for machines"),
+    (
+        "/metrics",
+        "metrics for Prometheus (OpenMetrics on request)",
+    ),
+    (
+        "/healthz",
+        "200 while the process and each worker's loop are alive, else 500",
+    ),
+    (
+        "/readyz",
+        "200 while clients should be sent here, else 503; ?json for machines",
+    ),
+    (
+        "/config",
+        "the configuration in force without its secrets, TOML; ?json for machines",
+    ),
 ];
 
 /// Answers any request. A HEAD gets the head of what a GET gets: hyper keeps the body back.
 pub(super) fn respond<B>(state: &State, request: &Request<B>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if path != "/" && !ENDPOINTS.iter().any(|(endpoint, _)| *endpoint == path) {
-        return answer(StatusCode::NOT_FOUND, TEXT, format!("no such endpoint; try one of\n{}", list()));
+        return answer(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            format!("no such endpoint; try one of\n{}", list()),
+        );
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are allowed here\n".into());
-        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let mut refusal = answer(
+            StatusCode::METHOD_NOT_ALLOWED,
+            TEXT,
+            "only GET and HEAD are allowed here\n".into(),
+        );
+        refusal
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
     match path {
@@ -42,20 +64,41 @@ pub(super) fn respond<B>(state: &State, request: &Request<B>) -> Response<Full<B
 }
 
 fn list() -> String {
-    ENDPOINTS.iter().map(|(path, purpose)| format!("{path:10}{purpose}\n")).collect()
+    ENDPOINTS
+        .iter()
+        .map(|(path, purpose)| format!("{path:10}{purpose}\n"))
+        .collect()
 }
 
 fn metrics<B>(state: &State, request: &Request<B>) -> Response<Full<Bytes>> {
     let open_metrics = accepts(request, "application/openmetrics-text");
-    let format = if open_metrics { Format::OpenMetrics } else { Format::Prometheus };
-    answer(StatusCode::OK, format.content_type(), state.metrics.render(format))
+    let format = if open_metrics {
+        Format::OpenMetrics
+    } else {
+        Format::Prometheus
+    };
+    answer(
+        StatusCode::OK,
+        format.content_type(),
+        state.metrics.render(format),
+    )
 }
 
 fn healthz<B>(state: &State, request: &Request<B>) -> Response<Full<Bytes>> {
     let report = state.health.report();
-    let status = if report.alive() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    let status = if report.alive() {
+        StatusCode::OK
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    };
     if wants_json(request) {
-        return json(status, &Verdict { ok: report.alive(), report: &report });
+        return json(
+            status,
+            &Verdict {
+                ok: report.alive(),
+                report: &report,
+            },
+        );
     }
     let word = if report.alive() { "alive" } else { "not alive" };
     answer(status, TEXT, format!("{word}\n{}", report.workers_text()))
@@ -63,9 +106,19 @@ fn healthz<B>(state: &State, request: &Request<B>) -> Response<Full<Bytes>> {
 
 fn readyz<B>(state: &State, request: &Request<B>) -> Response<Full<Bytes>> {
     let report = state.health.report();
-    let status = if report.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if report.ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     if wants_json(request) {
-        return json(status, &Verdict { ok: report.ready(), report: &report });
+        return json(
+            status,
+            &Verdict {
+                ok: report.ready(),
+                report: &report,
+            },
+        );
     }
     let word = if report.ready() { "ready" } else { "not ready" };
     answer(status, TEXT, format!("{word}\n{}", report.text()))
@@ -79,11 +132,11 @@ struct Verdict<'a> {
 }
 
 fn config<B>(state: &State, request: &Request<B>) -> Response<Full<Bytes>> {
-    let config = (state.config)().redacted();
+    let loaded = (state.config)();
     if wants_json(request) {
-        return json(StatusCode::OK, &config);
+        return json(StatusCode::OK, &loaded.config.redacted());
     }
-    match config.to_toml() {
+    match loaded.to_toml() {
         Ok(toml) => answer(StatusCode::OK, TOML, toml),
         Err(error) => failed(&error),
     }
@@ -97,12 +150,23 @@ fn wants_json<B>(request: &Request<B>) -> bool {
 /// Whether `Accept` names that media type, whatever its weight, unless that is 0 (RFC 9110, section 12.5.1). Wildcards do not
 /// count: they are from clients that do not care, and those get the text.
 fn accepts<B>(request: &Request<B>, media_type: &str) -> bool {
-    let values = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let values = request
+        .headers()
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
+        let named = parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case(media_type));
         let zero = |weight: &str| weight.parse().is_ok_and(|weight: f32| weight == 0.0);
-        named && !parts.any(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")).is_some_and(zero))
+        named
+            && !parts.any(|part| {
+                part.strip_prefix("q=")
+                    .or(part.strip_prefix("Q="))
+                    .is_some_and(zero)
+            })
     })
 }
 
@@ -114,13 +178,21 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
 }
 
 fn failed(error: &dyn std::error::Error) -> Response<Full<Bytes>> {
-    answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("HNP cannot show this, which is a defect of HNP: {error}\n"))
+    answer(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        TEXT,
+        format!("HNP cannot show this, which is a defect of HNP: {error}\n"),
+    )
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
