@@ -179,4 +179,23 @@ mod tests {
         }
         assert!(examples >= 12, "{examples}");
     }
+
+    #[test]
+    fn the_reference_names_every_flag() {
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let document = std::fs::read_to_string(document).unwrap();
+        let (_, section) = document.split_once("## Flags").unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap();
+        let row = |line: &str| Some(line.strip_prefix("| `--")?.split(' ').next()?.to_owned());
+        let mut documented: Vec<String> = section.lines().filter_map(row).collect();
+        let run = Cli::command().find_subcommand("run").unwrap().clone();
+        let mut defined: Vec<String> = run
+            .get_arguments()
+            .filter_map(|flag| flag.get_long())
+            .map(str::to_owned)
+            .collect();
+        documented.sort_unstable();
+        defined.sort_unstable();
+        assert_eq!(documented, defined);
+    }
 }

@@ -115,6 +115,17 @@ pub struct PolicyError {
     problem: String,
 }
 
+impl PolicyError {
+    /// The dotted key of what cannot be compiled: `policy.allow[0]`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self.rule.checked_sub(1) {
+            Some(index) => format!("{}[{index}]", self.list),
+            None => self.list.to_owned(),
+        }
+    }
+}
+
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {

@@ -40,6 +40,7 @@ pub struct NodeBuilder {
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
     without_io_uring: bool,
+    without_file: bool,
 }
 
 /// A running `hnp`. Dropping it kills it.
@@ -86,6 +87,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Starts it with no file at all: only its environment, and flags that say where to listen.
+    #[must_use]
+    pub fn without_file(mut self) -> NodeBuilder {
+        self.without_file = true;
+        self
+    }
+
     /// Forbids io_uring to this node, and only to it.
     #[must_use]
     pub fn without_io_uring(mut self) -> NodeBuilder {
@@ -114,10 +122,15 @@ impl NodeBuilder {
         fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
 
         let mut command = hnp();
-        command
-            .args(["run", "--config"])
-            .arg(&file)
-            .envs(self.environment);
+        command.arg("run").envs(self.environment);
+        if self.without_file {
+            fs::remove_file(file).unwrap();
+            command.args(["--backend", &backend()]);
+            command.args(["--listen", &listener.address().to_string()]);
+            command.args(["--admin", &admin.address().to_string()]);
+        } else {
+            command.arg("--config").arg(&file);
+        }
         let mut child = spawn(command, self.without_io_uring);
         let log = Log::follow(child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let process = Process::new(child);
@@ -147,6 +160,7 @@ impl Node {
             environment: Vec::new(),
             files: Vec::new(),
             without_io_uring: false,
+            without_file: false,
         }
     }
 

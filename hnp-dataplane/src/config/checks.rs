@@ -298,20 +298,25 @@ pub(super) fn hosts(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
     });
 }
 
-/// `*`, `*.name` or a name.
+/// `*`, `*.name`, a name or a literal address.
 fn host_pattern(text: &str) -> Result<(), Complaint> {
-    if text == "*" {
+    if text == "*" || is_address(text) {
         return Ok(());
     }
-    let name = text.strip_prefix("*.").unwrap_or(text);
-    if text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok() {
-        let help = "addresses and networks go into `cidrs`";
-        return Err((
-            format!("`{text}` is not a host name"),
-            Some(help.to_owned()),
-        ));
+    if text.parse::<IpNet>().is_ok() {
+        let help = "networks go into `cidrs`".to_owned();
+        return Err((format!("`{text}` is not a host name"), Some(help)));
     }
+    let name = text.strip_prefix("*.").unwrap_or(text);
     host_name(name).map_err(|(why, help)| (format!("`{text}` is not a host pattern: {why}"), help))
+}
+
+/// An address as in a url: an IPv6 one may stand in brackets.
+fn is_address(text: &str) -> bool {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    bare.unwrap_or(text).parse::<IpAddr>().is_ok()
 }
 
 fn host_name(name: &str) -> Result<(), Complaint> {
@@ -332,25 +337,28 @@ fn host_name(name: &str) -> Result<(), Complaint> {
     if let Some(bare) = name.strip_prefix('.') {
         return complain("it starts with a dot", Some(format!("write \"*.{bare}\"")));
     }
-    if let Some(bare) = name.strip_suffix('.') {
-        return complain("it ends with a dot", Some(format!("write \"{bare}\"")));
-    }
     if name.contains('*') {
         return complain("`*` stands alone or in a leading `*.`", None);
     }
-    if !name.is_ascii() {
-        return complain(
-            "it is not ASCII",
-            Some("write its punycode form, `xn--…`".to_owned()),
-        );
-    }
+    // As targets are read: `xn--` for what is not ASCII, and `127.1` is an address in disguise.
+    let ascii = match url::Host::parse(name) {
+        Ok(url::Host::Domain(ascii)) => ascii,
+        Ok(_) => {
+            return complain(
+                "it looks like an address in a form that programs read differently",
+                None,
+            );
+        }
+        Err(_) => return complain("it is not a name", None),
+    };
+    let labels = ascii.strip_suffix('.').unwrap_or(&ascii);
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    for label in name.split('.') {
+    for label in labels.split('.') {
         if label.is_empty() || label.len() > 63 || !label.bytes().all(allowed) {
             return complain("a label is 1 to 63 letters, digits, `-` or `_`", None);
         }
     }
-    if name.len() > 253 {
+    if labels.len() > 253 {
         return complain("it is longer than 253 characters", None);
     }
     Ok(())
@@ -359,7 +367,7 @@ fn host_name(name: &str) -> Result<(), Complaint> {
 pub(super) fn no_proxy(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
     each(value, problems, |element, problems| {
         text(element, problems, |text| {
-            if text == "*" || text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok() {
+            if text == "*" || is_address(text) || text.parse::<IpNet>().is_ok() {
                 return Ok(());
             }
             let name = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));

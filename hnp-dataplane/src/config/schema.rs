@@ -381,7 +381,7 @@ static PARENT: Table = Table {
             "no-proxy",
             &NO_PROXY,
             "`[]`",
-            "Targets reached directly: names (`example.com` means itself and what ends in `.example.com`; `*.example.com` and `.example.com` only the latter), addresses and networks.",
+            "Targets reached directly, as in `NO_PROXY`: names (`example.com`, `.example.com` and `*.example.com` alike mean it and what ends in `.example.com`), addresses, networks (of literal addresses: names are not resolved for this), or `*`.",
         ),
     ],
 };
@@ -428,7 +428,7 @@ static RULE: &[Key] = &[
         "hosts",
         &HOSTS,
         "",
-        "Names. `*.example.com` is every name that ends in `.example.com`, at any depth; `*` is every name.",
+        "Names, or literal addresses as clients ask for them. `*.example.com` is every name that ends in `.example.com`, at any depth; `*` is every name.",
     ),
     key(
         "cidrs",

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::diagnostic::{Diagnostic, Place, Severity};
 use super::model::{Config, PolicyMode, Rule, Upstream};
+use crate::policy::Engine;
 
 /// A contradiction: severity, the dotted key to point at, what is wrong, what to do.
 pub(super) struct Finding {
@@ -36,6 +37,13 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings.upstream(config);
     findings.bounds(config);
     findings.files(config);
+    if !findings
+        .0
+        .iter()
+        .any(|finding| finding.severity == Severity::Error)
+    {
+        findings.policy(config);
+    }
     findings.0
 }
 
@@ -130,6 +138,17 @@ impl Findings {
                     "`{key}.identities` needs `auth.htpasswd`: without it no client has an identity"
                 ),
                 "set `htpasswd` in [auth], or remove `identities`",
+            );
+        }
+    }
+
+    /// What the policy itself cannot make sense of.
+    fn policy(&mut self, config: &Config) {
+        if let Err(error) = Engine::compile(config) {
+            self.error(
+                error.key(),
+                error.to_string(),
+                "change or remove what it names",
             );
         }
     }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -6,8 +6,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::Config;
-use crate::config::model::{Parent, Upstream};
+use crate::config::{self, Sources};
 
 struct Running {
     address: SocketAddr,
@@ -16,31 +15,22 @@ struct Running {
     task: JoinHandle<io::Result<()>>,
 }
 
-fn config() -> Config {
-    let parent = Parent {
-        url: "http://user:secret@proxy.corp:3128".parse().unwrap(),
-        username: None,
-        password_file: None,
-        no_proxy: Vec::new(),
+/// As loaded from a file, with a secret in it.
+fn config() -> Loaded {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let text = "[upstream]\nurl = \"https://app.example\"\n\
+                [upstream.parent]\nurl = \"http://user:secret@proxy.corp:3128\"\n";
+    file.write_all(text.as_bytes()).unwrap();
+    let sources = Sources {
+        file: Some(file.path().to_owned()),
+        ..Sources::default()
     };
-    let upstream = Upstream {
-        url: "https://app.example".parse().unwrap(),
-        parent: Some(parent),
-    };
-    Config {
-        upstream: Some(upstream),
-        ..Config::default()
-    }
+    config::load(&sources).unwrap()
 }
 
 fn start() -> Running {
     let (metrics, health) = (Metrics::new(1), Health::new(1));
-    let config = Arc::new(Loaded {
-        config: config(),
-        warnings: Vec::new(),
-        file: None,
-        origins: BTreeMap::new(),
-    });
+    let config = Arc::new(config());
     let state = State {
         metrics,
         health: Arc::clone(&health),

@@ -223,7 +223,8 @@ fn directories_are_those_of_every_link_on_the_way() {
     let root = case.path("").components().collect::<PathBuf>();
     assert_eq!(of("file"), [root.clone(), case.path("a"), case.path("b")]);
     assert_eq!(of("a/real"), [case.path("a")]);
-    assert_eq!(of("missing"), [root.clone()]);
     assert_eq!(of("a/missing/deeper"), [case.path("a")]);
-    assert_eq!(of("loop"), [root]);
+    for name in ["missing", "loop"] {
+        assert_eq!(of(name), std::slice::from_ref(&root), "{name}");
+    }
 }
