@@ -9,10 +9,12 @@
 //! ```
 
 pub mod answer;
+pub mod body;
 pub mod fields;
 pub mod head;
 mod lines;
 pub mod proxy_status;
+pub mod response;
 
 pub use answer::Answer;
 pub use head::{

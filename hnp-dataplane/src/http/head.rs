@@ -16,6 +16,7 @@ mod request_target;
 
 pub use error::{HeadError, Shown};
 pub use framing::BodyFraming;
+pub(crate) use framing::content_length;
 pub use request_target::RequestTarget;
 
 use std::mem::MaybeUninit;

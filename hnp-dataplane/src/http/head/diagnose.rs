@@ -20,7 +20,7 @@ fn request_line(line: &[u8]) -> Option<HeadError> {
     }
     let words: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
     match words[..] {
-        [method, ..] if method.is_empty() => Some(HeadError::RequestLine),
+        [[], ..] => Some(HeadError::RequestLine),
         [method, ..] if !method.iter().all(|&b| is_token(b)) => Some(HeadError::Method),
         [_, target] if !target.is_empty() => Some(HeadError::NoVersion),
         [_, target, version] if !target.is_empty() && !version.is_empty() => {
