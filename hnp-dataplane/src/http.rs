@@ -11,10 +11,13 @@
 pub mod answer;
 pub mod body;
 pub mod fields;
+pub mod forward;
 pub mod head;
 mod lines;
+pub mod linger;
 pub mod proxy_status;
 pub mod response;
+pub mod rewrite;
 
 pub use answer::Answer;
 pub use head::{

@@ -1,0 +1,213 @@
+//! Heads as they leave HNP: rebuilt from what was understood, so that the next hop reads the same message.
+//!
+//! Fields that belong to one connection stay on it (RFC 9110 section 7.6.1); `Host`, `Content-Length` and `Transfer-Encoding` are
+//! written anew from the parsed target and framing.
+
+use std::io::Write as _;
+
+use super::answer::reason_phrase;
+use super::fields::Fields;
+use super::head::{BodyFraming, RequestHead, RequestTarget, Version};
+use super::response::ResponseHead;
+
+/// The name HNP goes by in `Via`.
+const PSEUDONYM: &str = "hnp";
+
+/// Fields that never pass, whether `Connection` names them or not. What a message needs of them is written anew.
+const HOP_BY_HOP: [&str; 14] = [
+    "connection",
+    "content-length",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+];
+
+/// Fields that pass even where `Connection` names them: dropping them would change what the message is.
+const NEVER_DROPPED: [&str; 4] = ["authorization", "cookie", "set-cookie", "via"];
+
+/// Whether HNP passes on a wish to switch protocols. Not to HTTP/2 over cleartext: requests inside it would pass unseen where
+/// each request of HTTP/1.1 is authorised.
+pub(crate) fn passes_upgrade(head: &RequestHead<'_>) -> bool {
+    let wish = head.upgrade();
+    let h2c = |wish: &[u8]| {
+        wish.split(|&b| b == b',')
+            .any(|one| super::fields::trim(one).eq_ignore_ascii_case(b"h2c"))
+    };
+    head.framing == BodyFraming::None && wish.is_some_and(|wish| !wish.is_empty() && !h2c(wish))
+}
+
+/// How often this request went through a proxy of HNP's name already.
+pub(crate) fn times_through_hnp(head: &RequestHead<'_>) -> usize {
+    let is_hnp = |element: &&[u8]| {
+        let mut words = element
+            .split(|&b| b == b' ')
+            .filter(|word| !word.is_empty());
+        words.nth(1) == Some(PSEUDONYM.as_bytes())
+    };
+    head.fields.list("via").filter(is_hnp).count()
+}
+
+/// The head of an absolute-form request as the origin server gets it.
+///
+/// `None` unless the target is in absolute-form: nothing else is forwarded.
+#[must_use]
+pub fn request_head(head: &RequestHead<'_>) -> Option<Vec<u8>> {
+    let RequestTarget::Absolute {
+        target,
+        path_and_query,
+    } = &head.target
+    else {
+        return None;
+    };
+    let mut out = Vec::with_capacity(512);
+    out.extend_from_slice(head.method.as_bytes());
+    out.push(b' ');
+    match path_and_query.as_bytes().first() {
+        // RFC 9112 section 3.2.4: this is how OPTIONS for the whole server is written to a proxy.
+        None if head.method == "OPTIONS" => out.push(b'*'),
+        Some(b'/') => {}
+        _ => out.push(b'/'),
+    }
+    out.extend_from_slice(path_and_query.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    // Writing to a Vec cannot fail.
+    let _ = match target.port {
+        80 => {
+            let with_port = target.to_string();
+            out.write_all(
+                with_port
+                    .strip_suffix(":80")
+                    .unwrap_or(&with_port)
+                    .as_bytes(),
+            )
+        }
+        _ => write!(out, "{target}"),
+    };
+    out.extend_from_slice(b"\r\n");
+    copy_fields(&mut out, head.fields);
+    write_framing(&mut out, head.framing, head.fields);
+    if head.expects_continue() {
+        out.extend_from_slice(b"Expect: 100-continue\r\n");
+    }
+    if let Some(left) = head.fields.first("max-forwards") {
+        write_max_forwards(&mut out, head.method, left);
+    }
+    let trailers = head.fields.list_has("te", "trailers");
+    let upgrade = head.upgrade().filter(|_| passes_upgrade(head));
+    if let Some(protocol) = upgrade {
+        write_field(&mut out, "Upgrade", protocol);
+    }
+    if trailers {
+        write_field(&mut out, "TE", b"trailers");
+    }
+    match (upgrade, trailers) {
+        (Some(_), true) => write_field(&mut out, "Connection", b"Upgrade, TE"),
+        (Some(_), false) => write_field(&mut out, "Connection", b"Upgrade"),
+        (None, true) => write_field(&mut out, "Connection", b"TE"),
+        (None, false) => {}
+    }
+    write_via(&mut out, head.version);
+    out.extend_from_slice(b"\r\n");
+    Some(out)
+}
+
+/// The head of a response as the client gets it. `close` announces that the connection ends with it; `framed` says that the
+/// client understands chunks, otherwise they are taken apart on the way.
+#[must_use]
+pub fn response_head(head: &ResponseHead<'_>, close: bool, framed: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "HTTP/1.1 {} ", head.status);
+    match head.reason {
+        [] => out.extend_from_slice(reason_phrase(head.status).as_bytes()),
+        reason => out.extend_from_slice(reason),
+    }
+    out.extend_from_slice(b"\r\n");
+    copy_fields(&mut out, head.fields);
+    if framed || head.framing != BodyFraming::Chunked {
+        // Only a response to HEAD and a 304 have a length without content (RFC 9110 section 8.6).
+        if !matches!(head.status, 100..200 | 204) {
+            write_framing(&mut out, head.framing, head.fields);
+        }
+    }
+    if matches!(head.status, 101 | 426)
+        && let Some(protocol) = head.fields.first("upgrade")
+    {
+        write_field(&mut out, "Upgrade", protocol);
+        let options: &[u8] = if close { b"Upgrade, close" } else { b"Upgrade" };
+        write_field(&mut out, "Connection", options);
+    } else if close {
+        write_field(&mut out, "Connection", b"close");
+    }
+    write_via(&mut out, head.version);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// All fields that go from end to end.
+fn copy_fields(out: &mut Vec<u8>, fields: Fields<'_>) {
+    // Most messages name no field there, and then nothing is compared twice.
+    let named = |name: &str| {
+        fields
+            .list("connection")
+            .any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    let names_some = fields.first("connection").is_some();
+    for (name, value) in fields {
+        let among = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one));
+        if !among(&HOP_BY_HOP) && (!names_some || among(&NEVER_DROPPED) || !named(name)) {
+            write_field(out, name, value);
+        }
+    }
+}
+
+fn write_framing(out: &mut Vec<u8>, framing: BodyFraming, fields: Fields<'_>) {
+    // Writing to a Vec cannot fail.
+    let _ = match framing {
+        BodyFraming::Length(length) => write!(out, "Content-Length: {length}\r\n"),
+        BodyFraming::Chunked => write!(out, "Transfer-Encoding: chunked\r\n"),
+        BodyFraming::UntilClose => Ok(()),
+        // An announced 0, and the length of what HEAD or 304 leave out.
+        BodyFraming::None => match fields
+            .first("content-length")
+            .and_then(super::head::content_length)
+        {
+            Some(length) => write!(out, "Content-Length: {length}\r\n"),
+            None => Ok(()),
+        },
+    };
+}
+
+/// Counted down for the two methods that know it (RFC 9110 section 7.6.2), passed otherwise. The caller has answered 0.
+fn write_max_forwards(out: &mut Vec<u8>, method: &str, left: &[u8]) {
+    match (method, super::head::content_length(left)) {
+        ("TRACE" | "OPTIONS", Some(left)) => {
+            let _ = write!(out, "Max-Forwards: {}\r\n", left.saturating_sub(1));
+        }
+        _ => write_field(out, "Max-Forwards", left),
+    }
+}
+
+fn write_via(out: &mut Vec<u8>, received: Version) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "Via: {} {PSEUDONYM}\r\n", received.number());
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests;
