@@ -755,7 +755,7 @@ fn the_future_of_a_connection_is_small() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let socket = Socket::from_fd(ours.into()).unwrap();
         let serving = serve(socket, Vec::new(), options(), Rc::default(), &mut gate);
-        std::mem::size_of_val(&serving)
+        size_of_val(&serving)
     })
     .unwrap();
     assert!(size <= 8192, "{size} bytes");
