@@ -228,7 +228,7 @@ struct Others<'a>(&'a usize);
 
 impl std::fmt::Display for Others<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if *self.0 > 1 { write!(f, " (nor did any of its {} addresses)", self.0) } else { Ok(()) }
+        if *self.0 > 1 { write!(f, " (the most telling failure of {} addresses tried)", self.0) } else { Ok(()) }
     }
 }
 

@@ -50,6 +50,12 @@ pub(super) trait Feed {
     fn next(&mut self) -> impl Future<Output = Option<Batch>>;
 }
 
+impl<F: Feed> Feed for &mut F {
+    fn next(&mut self) -> impl Future<Output = Option<Batch>> {
+        (**self).next()
+    }
+}
+
 /// The winner.
 #[derive(Debug)]
 pub(super) struct Won<S> {
