@@ -42,6 +42,9 @@ impl Reply {
     }
 }
 
+/// Messages that wait for [`DnsServer::release`].
+type Held = Vec<(Vec<u8>, SocketAddr)>;
+
 type Table = HashMap<(&'static str, u16), Reply>;
 
 pub(super) struct DnsServer {
@@ -49,7 +52,7 @@ pub(super) struct DnsServer {
     asked: Arc<Mutex<Vec<String>>>,
     /// Tells of each question that is held.
     pub(super) holding: Mutex<Receiver<()>>,
-    held: Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>,
+    held: Arc<Mutex<Held>>,
     udp: Arc<UdpSocket>,
 }
 
@@ -140,7 +143,7 @@ fn serve_udp(
     udp: &UdpSocket,
     table: &Table,
     asked: &Mutex<Vec<String>>,
-    held: &Mutex<Vec<(Vec<u8>, SocketAddr)>>,
+    held: &Mutex<Held>,
     tell: &Sender<()>,
 ) {
     let mut buffer = [0; 2048];
