@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::figures::{Metric, Spread};
+use crate::placement::Placement;
 use crate::scenario::{ALL, Scenario};
 use crate::session::{Findings, Plan};
 
@@ -86,7 +87,7 @@ pub fn print(plan: &Plan, findings: &Findings, style: Style) -> Vec<Verdict> {
         .map(|peer| peer.name)
         .chain([crate::session::DIRECT])
         .collect();
-    print!("{}", table::render(&summary, &names, style));
+    print!("{}", table::render(&summary, &names, plan.placement, style));
     for peer in &plan.peers {
         println!("  {}: {}", style.bold(peer.name), peer.about);
     }
@@ -126,6 +127,7 @@ pub fn write_json(
         rounds: usize,
         window_seconds: f64,
         peers: BTreeMap<&'a str, &'a str>,
+        placement: BTreeMap<&'a str, Placement>,
         summary: Vec<Line>,
         verdicts: &'a [Verdict],
         #[serde(flatten)]
@@ -155,6 +157,11 @@ pub fn write_json(
             .peers
             .iter()
             .map(|peer| (peer.name, peer.about))
+            .collect(),
+        placement: plan
+            .scenarios
+            .iter()
+            .map(|scenario| (scenario.key, plan.placement.unwrap_or(scenario.placement)))
             .collect(),
         summary: lines.collect(),
         verdicts,

@@ -18,6 +18,9 @@ use crate::usage::ProcessTree;
 /// The name of "no proxy".
 pub const DIRECT: &str = "direct";
 
+/// Descriptors that a proxy uses for other things than tunnels.
+const RESERVE: u64 = 1000;
+
 /// What to measure, how often, and whom.
 #[derive(Debug)]
 pub struct Plan {
@@ -82,6 +85,8 @@ struct Session<'a> {
     plan: &'a Plan,
     upstream: Upstream,
     contestants: Vec<Contestant>,
+    /// That a proxy has descriptors for.
+    most_tunnels: u32,
     findings: Findings,
     progress: ProgressBar,
 }
@@ -92,7 +97,7 @@ impl Plan {
     /// # Errors
     /// When the upstream cannot be started or ends.
     pub fn run(&self) -> anyhow::Result<Findings> {
-        raise_descriptor_limit()?;
+        let descriptors = raise_descriptor_limit()?;
         let direct = Contestant {
             name: DIRECT,
             peer: None,
@@ -114,6 +119,8 @@ impl Plan {
             plan: self,
             upstream: Upstream::start()?,
             contestants: proxies.chain([direct]).collect(),
+            most_tunnels: u32::try_from(descriptors.saturating_sub(RESERVE) / 2)
+                .unwrap_or(u32::MAX),
             findings: Findings::default(),
             progress: bar(steps * (self.peers.len() + 1)),
         };
@@ -141,11 +148,18 @@ impl Session<'_> {
                 }
             }
         }
-        for scenario in &held {
+        for mut scenario in held {
+            if scenario.tunnels > self.most_tunnels {
+                scenario.tunnels = self.most_tunnels;
+                self.findings.remarks.push(format!(
+                    "{}: only {} tunnels, as many as this machine's limit of descriptors allows; raise it (ulimit -Hn)",
+                    scenario.title, scenario.tunnels
+                ));
+            }
             for index in 0..self.contestants.len() {
                 // Memory that an earlier load left behind would hide what this one takes.
                 self.start(index);
-                self.step(scenario, index, 0)?;
+                self.step(&scenario, index, 0)?;
             }
         }
         Ok(())
@@ -262,10 +276,12 @@ impl Session<'_> {
     }
 }
 
-/// Descriptors as many as this process may have, for everybody it starts.
-fn raise_descriptor_limit() -> anyhow::Result<()> {
+/// As many descriptors as this process may have, for everybody it starts; tells how many.
+fn raise_descriptor_limit() -> anyhow::Result<u64> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the limit of descriptors")
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+        .context("cannot raise the limit of descriptors")?;
+    Ok(most)
 }
 
 fn bar(steps: usize) -> ProgressBar {

@@ -8,7 +8,7 @@ fn bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hnp-bench"))
         .args(arguments)
         .output()
-        .unwrap()
+        .expect("hnp-bench was built with this test")
 }
 
 #[test]

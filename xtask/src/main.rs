@@ -43,8 +43,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Run(args) => run::run_all(&args).map(success),
-        Verb::Bench(args) => bench::run_bench(&args).map(success),
+        Verb::Run(args) => run::run(&args).map(success),
+        Verb::Bench(args) => bench::run(&args).map(success),
         Verb::Test(args) => test::run(&args),
         Verb::Check(args) => check::run(&args).map(success),
         Verb::Ebpf(args) => ebpf::run(&args).map(success),

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::bench::{Peer, binary, build, measure};
-use crate::shell::{run, say};
+use crate::shell::{self, say};
 
 /// Builds HNP, starts it beside a local upstream and a load generator, and ends with a table: throughput, CPU seconds per GiB,
 /// CONNECT/s, latencies and memory per idle tunnel, beside the same without a proxy. Takes about a minute and a half once built.
@@ -40,15 +40,17 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// When something does not build or HNP does not work.
-pub(crate) fn run_all(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     if args.serve {
         build()?;
-        return run(Command::new(binary("hnp-bench"))
-            .arg("serve")
-            .arg("--backend")
-            .arg(&args.backend)
-            .arg("--hnp")
-            .arg(binary("hnp")));
+        return shell::run(
+            Command::new(binary("hnp-bench"))
+                .arg("serve")
+                .arg("--backend")
+                .arg(&args.backend)
+                .arg("--hnp")
+                .arg(binary("hnp")),
+        );
     }
     let mut command = measure(if args.peers { &Peer::ALL } else { &[] })?;
     command.args(["--rounds", "3", "--backend", &args.backend]);
@@ -62,5 +64,5 @@ pub(crate) fn run_all(args: &Args) -> Result<()> {
         command.arg("--json").arg(json);
     }
     say("measuring: upstream, hnp and load generator share this machine");
-    run(&mut command)
+    shell::run(&mut command)
 }

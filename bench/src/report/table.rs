@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{Style, Summary};
 use crate::figures::{Metric, Spread};
 use crate::peers::HNP;
+use crate::placement::Placement;
 use crate::session::DIRECT;
 
 const LABEL: usize = 20;
@@ -12,9 +13,14 @@ const COLUMN: usize = 21;
 
 /// Draws it. Each cell holds the median, half the range in percent of it and, for other peers, HNP's figure as a multiple of
 /// theirs: green where HNP is ahead, red where it is behind.
-pub(super) fn render(summary: &Summary, names: &[&'static str], style: Style) -> String {
+pub(super) fn render(
+    summary: &Summary,
+    names: &[&'static str],
+    placement: Option<Placement>,
+    style: Style,
+) -> String {
     let mut text = String::new();
-    let _infallible = render_into(&mut text, summary, names, style);
+    let _infallible = render_into(&mut text, summary, names, placement, style);
     text
 }
 
@@ -22,6 +28,7 @@ fn render_into(
     text: &mut String,
     summary: &Summary,
     names: &[&'static str],
+    placement: Option<Placement>,
     style: Style,
 ) -> std::fmt::Result {
     write!(text, "\n{:LABEL$}", "")?;
@@ -35,7 +42,8 @@ fn render_into(
         style.dim("median, +/- half the range; x: hnp's figure as a multiple of this one")
     )?;
     for scenario in summary.scenarios() {
-        writeln!(text, "{}", style.bold(scenario.title))?;
+        let cpus = placement.unwrap_or(scenario.placement).words();
+        writeln!(text, "{}{}", style.bold(scenario.title), style.dim(cpus))?;
         for metric in summary.metrics(scenario.key) {
             write!(text, "  {:1$}", metric.title(), LABEL - 2)?;
             let own = summary.get(scenario.key, HNP.name, metric);
@@ -145,6 +153,7 @@ mod tests {
         let text = render(
             &Summary::of(&findings),
             &["hnp", "squid", "direct"],
+            None,
             Style::PLAIN,
         );
         let line = text
