@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -27,11 +27,11 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn start(name: &str, command: &mut Command) -> anyhow::Result<Process> {
-        // SAFETY: the closure runs in the forked child before exec and makes one async-signal-safe system call, prctl(2).
         #[expect(
             unsafe_code,
             reason = "there is no safe way to ask for a parent-death signal between fork and exec"
         )]
+        // SAFETY: the closure runs in the forked child before exec and makes one async-signal-safe system call, prctl(2).
         unsafe {
             command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?));
         }
@@ -59,6 +59,16 @@ impl Process {
             bail!("{} has ended: {status}", self.name);
         }
         Ok(())
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        self.child
+            .wait()
+            .with_context(|| format!("cannot wait for {}", self.name))
     }
 
     /// What it prints until it ends, for one started with a piped standard output.

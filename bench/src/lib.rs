@@ -4,12 +4,17 @@
 //! one that was started by the user only waits, so that it does not cost what it measures.
 
 pub mod child;
+pub mod figures;
 pub mod histogram;
 pub mod load;
 pub mod net;
+pub mod peers;
 pub mod placement;
 #[cfg(feature = "reactors")]
 pub mod reactor;
+pub mod report;
 pub mod route;
+pub mod scenario;
+pub mod session;
 pub mod upstream;
 pub mod usage;

@@ -1,10 +1,15 @@
 //! `hnp-bench`: measures HNP and its peers.
 
+mod serve;
+mod tunnel;
+
 use clap::{Parser, Subcommand};
 
 /// Measures HNP and its peers.
 #[derive(Debug, Parser)]
-#[command(after_help = "Examples:\n  cargo xtask bench tunnel --quick\n  hnp-bench reactor")]
+#[command(
+    after_help = "Usually called by `cargo xtask run` and `cargo xtask bench tunnel`, which build what it needs."
+)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -12,6 +17,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Measures tunnels: through HNP, through its peers and without a proxy
+    Tunnel(tunnel::Tunnel),
+    /// Starts a local upstream and HNP, and prints a line to try
+    Serve(serve::Serve),
     /// Compares what a round trip costs on several reactors
     #[cfg(feature = "reactors")]
     Reactor(hnp_bench::reactor::Reactors),
@@ -29,6 +38,8 @@ enum Verb {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().verb {
+        Verb::Tunnel(tunnel) => tunnel.run(),
+        Verb::Serve(serve) => serve.run(),
         #[cfg(feature = "reactors")]
         Verb::Reactor(reactors) => reactors.run(),
         #[cfg(feature = "reactors")]

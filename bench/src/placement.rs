@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where the processes of a measurement run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Placement {
     /// Where the scheduler puts them.
     Free,
@@ -30,6 +31,15 @@ pub enum Role {
 }
 
 impl Placement {
+    /// For a heading: which CPUs are used.
+    pub fn words(self) -> &'static str {
+        match self {
+            Placement::Free => "",
+            Placement::Together => " (all processes on one CPU)",
+            Placement::Apart => " (the proxy alone on its CPU)",
+        }
+    }
+
     /// Puts a process (threads that it starts later follow their parent) where its role belongs. With one CPU there is no choice.
     ///
     /// # Errors

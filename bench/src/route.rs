@@ -25,7 +25,7 @@ pub enum Service {
     Sink,
 }
 
-/// A port for each service.
+/// A port for each service that is measured.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Ports {
     /// Port of the echo.

@@ -1,4 +1,6 @@
-//! The upstream of every measurement: echo, source and sink in one process and one thread.
+//! The upstream of every measurement: echo, source and sink in one process and one thread; and a little web server for people.
+
+mod web;
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,14 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::child::Worker;
 use crate::net::{self, Events, Poller, Ready};
-use crate::route::{Ports, Service};
+use crate::route::Ports;
 
 /// Bytes read or written at once.
 const CHUNK: usize = 256 * 1024;
-const SERVICES: [Service; 3] = [Service::Echo, Service::Source, Service::Sink];
-/// Tokens of what is not a connection; connections follow.
-const STDIN: u64 = 3;
-const FIRST_CONNECTION: u64 = 4;
+/// Tokens of what is not a connection; the listeners' are those of `Duty::ALL`, connections follow.
+const STDIN: u64 = Duty::ALL.len() as u64;
+const FIRST_CONNECTION: u64 = STDIN + 1;
+
+/// What is done with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    Echo,
+    Source,
+    Sink,
+    Web,
+}
+
+impl Duty {
+    const ALL: [Duty; 4] = [Duty::Echo, Duty::Source, Duty::Sink, Duty::Web];
+}
 
 /// What the upstream has done so far.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -36,6 +50,8 @@ pub struct Upstream {
     worker: Worker,
     /// Its ports, on every address of 127.0.0.0/8.
     pub ports: Ports,
+    /// Port of the web server: `/<n>` is n bytes, anything else a line of text.
+    pub web: u16,
 }
 
 impl Upstream {
@@ -45,8 +61,8 @@ impl Upstream {
     /// When it cannot be started.
     pub fn start() -> anyhow::Result<Upstream> {
         let mut worker = Worker::start("the upstream", &["upstream"])?;
-        let ports = worker.hear()?;
-        Ok(Upstream { worker, ports })
+        let (ports, web) = worker.hear()?;
+        Ok(Upstream { worker, ports, web })
     }
 
     /// Its process id.
@@ -63,6 +79,26 @@ impl Upstream {
         self.worker.hear()
     }
 
+    /// Waits until the source can send no more (half a second without a byte, ten seconds at most); tells how many bytes it has sent.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn standstill(&mut self) -> anyhow::Result<u64> {
+        let mut sourced = self.counters()?.sourced;
+        let mut still = 0;
+        for _ in 0..100 {
+            // That nothing happens has no event.
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.counters()?.sourced;
+            still = if now == sourced { still + 1 } else { 0 };
+            sourced = now;
+            if still == 5 {
+                break;
+            }
+        }
+        Ok(sourced)
+    }
+
     /// Waits until no connection is open, at most five seconds; tells how many still are.
     ///
     /// # Errors
@@ -75,8 +111,10 @@ impl Upstream {
 
 struct Connection {
     stream: TcpStream,
-    service: Service,
-    /// Echoed bytes that the client has not taken yet; the echo reads no further before it has.
+    duty: Duty,
+    /// Bytes of a web answer's body still to send.
+    body: u64,
+    /// Echoed bytes that the client has not taken yet (the echo reads no further before it has); of the web server, the request so far.
     pending: Vec<u8>,
 }
 
@@ -119,13 +157,13 @@ impl Server {
         })
     }
 
-    fn ports(&self) -> io::Result<Ports> {
-        let mut ports = [0; SERVICES.len()];
+    fn ports(&self) -> io::Result<(Ports, u16)> {
+        let mut ports = [0; Duty::ALL.len()];
         for (port, listener) in ports.iter_mut().zip(&self.listeners) {
             *port = listener.local_addr()?.port();
         }
-        let [echo, source, sink] = ports;
-        Ok(Ports { echo, source, sink })
+        let [echo, source, sink, web] = ports;
+        Ok((Ports { echo, source, sink }, web))
     }
 
     fn serve(&mut self) -> anyhow::Result<()> {
@@ -169,18 +207,19 @@ impl Server {
 
     fn accept(&mut self, token: u64) -> anyhow::Result<()> {
         let index = usize::try_from(token)?;
-        let (Some(listener), Some(&service)) = (self.listeners.get(index), SERVICES.get(index))
+        let (Some(listener), Some(&duty)) = (self.listeners.get(index), Duty::ALL.get(index))
         else {
             return Ok(());
         };
         while let Some(stream) = net::accept(listener).context("the upstream cannot accept")? {
             let slot = self.free.pop().unwrap_or(self.connections.len());
-            let source = service == Service::Source;
+            let source = duty == Duty::Source;
             self.poller
                 .add(&stream, slot as u64 + FIRST_CONNECTION, !source, source)?;
             let connection = Some(Connection {
                 stream,
-                service,
+                duty,
+                body: 0,
                 pending: Vec::new(),
             });
             match self.connections.get_mut(slot) {
@@ -198,16 +237,17 @@ impl Server {
         let Some(Some(connection)) = self.connections.get_mut(slot) else {
             return Ok(());
         };
-        let result = match connection.service {
-            Service::Echo => connection.echo(&self.poller, event, &mut self.buffer),
-            Service::Source => connection
+        let result = match connection.duty {
+            Duty::Echo => connection.echo(&self.poller, event, &mut self.buffer),
+            Duty::Source => connection
                 .stream
                 .write(&self.buffer)
                 .inspect(|count| self.counters.sourced += *count as u64),
-            Service::Sink => connection
+            Duty::Sink => connection
                 .stream
                 .read(&mut self.buffer)
                 .inspect(|count| self.counters.sunk += *count as u64),
+            Duty::Web => connection.web(&self.poller, event, &mut self.buffer),
         };
         let ended = match result {
             Ok(count) => count == 0,

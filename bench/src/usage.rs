@@ -51,6 +51,11 @@ impl ProcessTree {
         Ok(ProcessTree { pids })
     }
 
+    /// Their ids, the root's first.
+    pub fn pids(&self) -> &[i32] {
+        &self.pids
+    }
+
     /// CPU time used so far, all threads (ended ones, too) of all processes, in the kernel and outside, to the nanosecond:
     /// the processes' CPU clocks, which `utime` and `stime` of `/proc/<pid>/stat` round to ticks of 10 ms.
     ///

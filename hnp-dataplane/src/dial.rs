@@ -10,6 +10,8 @@
 //! parent that resolves the name: there the policy has judged the name (and literal addresses) only, and what the parent may
 //! reach is for the parent's own policy. The parent itself is where the operator said; the policy is not asked about it.
 
+#[cfg(test)]
+mod dns_server;
 pub mod error;
 mod hosts;
 mod lookup;
@@ -70,7 +72,10 @@ impl Dialer {
     /// # Errors
     /// The parent's configuration cannot be used.
     pub fn new(config: &Config, resolver: Resolver) -> Result<Dialer, ParentError> {
-        let parent = config.upstream.as_ref().and_then(|upstream| upstream.parent.as_ref());
+        let parent = config
+            .upstream
+            .as_ref()
+            .and_then(|upstream| upstream.parent.as_ref());
         Ok(Dialer {
             resolver,
             connect: config.timeouts.connect.0,
@@ -81,7 +86,9 @@ impl Dialer {
     /// Whether connections to `target` go through the parent proxy.
     #[must_use]
     pub fn via_parent(&self, target: &Target) -> bool {
-        self.parent.as_ref().is_some_and(|parent| !parent.direct.matches(&target.host))
+        self.parent
+            .as_ref()
+            .is_some_and(|parent| !parent.direct.matches(&target.host))
     }
 
     /// Connects to `target`. `allowed` is asked about every address before it is dialled, and may be asked more than once.
@@ -90,9 +97,15 @@ impl Dialer {
     ///
     /// # Errors
     /// See [`Cause`]; what the client is told is in [`DialError::status`], [`DialError::error_type`] and its text.
-    pub async fn dial(&self, target: &Target, allowed: impl Fn(IpAddr) -> Decision) -> Result<Dialled, DialError> {
+    pub async fn dial(
+        &self,
+        target: &Target,
+        allowed: impl Fn(IpAddr) -> Decision,
+    ) -> Result<Dialled, DialError> {
         let dialled = match &self.parent {
-            Some(parent) if !parent.direct.matches(&target.host) => self.through(parent, target).await,
+            Some(parent) if !parent.direct.matches(&target.host) => {
+                self.through(parent, target).await
+            }
             _ => self.reach(target, allowed).await.map(|won| Dialled {
                 socket: won.stream,
                 address: won.address,
@@ -103,12 +116,22 @@ impl Dialer {
                 connect: won.connect,
             }),
         };
-        dialled.map_err(|cause| DialError { target: target.clone(), cause })
+        dialled.map_err(|cause| DialError {
+            target: target.clone(),
+            cause,
+        })
     }
 
     async fn through(&self, parent: &Parent, target: &Target) -> Result<Dialled, Cause> {
-        let failed = |failure| Cause::Parent { parent: parent.name.clone(), failure };
-        let operator = |_| Decision { allowed: true, reported: false, reason: Reason::Upstream };
+        let failed = |failure| Cause::Parent {
+            parent: parent.name.clone(),
+            failure,
+        };
+        let operator = |_| Decision {
+            allowed: true,
+            reported: false,
+            reason: Reason::Upstream,
+        };
         let won = self
             .reach(&parent.target, operator)
             .await
@@ -132,7 +155,11 @@ impl Dialer {
     }
 
     /// A connection to `target` itself.
-    async fn reach(&self, target: &Target, allowed: impl Fn(IpAddr) -> Decision) -> Result<Won<Socket>, Cause> {
+    async fn reach(
+        &self,
+        target: &Target,
+        allowed: impl Fn(IpAddr) -> Decision,
+    ) -> Result<Won<Socket>, Cause> {
         match &target.host {
             Host::Address(address) => self.one(*address, target.port, allowed).await,
             Host::Name(name) => match self.resolver.lookup(name) {
@@ -145,7 +172,8 @@ impl Dialer {
                     }
                 },
                 Lookup::Flying(mut flight) => {
-                    self.all(target.port, &mut flight, allowed, |flight| flight.answer()).await
+                    self.all(target.port, &mut flight, allowed, |flight| flight.answer())
+                        .await
                 }
                 Lookup::Busy => Err(Cause::ResolverBusy),
             },
@@ -153,7 +181,12 @@ impl Dialer {
     }
 
     /// A connection to the one address there is.
-    async fn one(&self, address: IpAddr, port: u16, allowed: impl Fn(IpAddr) -> Decision) -> Result<Won<Socket>, Cause> {
+    async fn one(
+        &self,
+        address: IpAddr,
+        port: u16,
+        allowed: impl Fn(IpAddr) -> Decision,
+    ) -> Result<Won<Socket>, Cause> {
         let decision = allowed(address);
         if !decision.allowed {
             return Err(Cause::Policy(decision.reason));
@@ -169,7 +202,11 @@ impl Dialer {
                 connect: uring::now().saturating_duration_since(begun),
             }),
             Ok(Err(error)) => Err(Cause::connect(address, 1, error)),
-            Err(_) => Err(Cause::ConnectTimeout { address, tried: 1, after: self.connect }),
+            Err(_) => Err(Cause::ConnectTimeout {
+                address,
+                tried: 1,
+                after: self.connect,
+            }),
         }
     }
 
@@ -187,8 +224,16 @@ impl Dialer {
         };
         Err(match lost {
             Lost::Refused(reason) => Cause::Policy(reason),
-            Lost::TimedOut { tried, last } => Cause::ConnectTimeout { address: last, tried, after: self.connect },
-            Lost::Failed { tried, address, error } => Cause::connect(address, tried, error),
+            Lost::TimedOut { tried, last } => Cause::ConnectTimeout {
+                address: last,
+                tried,
+                after: self.connect,
+            },
+            Lost::Failed {
+                tried,
+                address,
+                error,
+            } => Cause::connect(address, tried, error),
             Lost::NoAddress => match answer(&feed).map(|answer| answer.failure.clone()) {
                 Some(Some(Failure::NoName)) => Cause::NoSuchName,
                 Some(Some(Failure::NoAddress) | None) => Cause::NoAddress,

@@ -79,6 +79,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The manifest of the main workspace.
+const MAIN: &str = "Cargo.toml";
+
 /// What is checked, cheapest first.
 fn steps() -> Vec<(String, Command)> {
     let mut steps = formatting(&["--check"]);
@@ -136,8 +139,12 @@ fn formatting(args: &[&str]) -> Vec<(String, Command)> {
         .into_iter()
         .map(|(name, manifest)| {
             let mut fmt = cargo();
-            fmt.args(["fmt", "--all", "--manifest-path", manifest])
-                .args(args);
+            fmt.args(["fmt", "--manifest-path", manifest]);
+            // `--all` means the members of a workspace, but of a lone crate also the crates it depends on by path.
+            if manifest == MAIN {
+                fmt.arg("--all");
+            }
+            fmt.args(args);
             (format!("formatting of {name}"), fmt)
         })
         .collect()
@@ -146,7 +153,7 @@ fn formatting(args: &[&str]) -> Vec<(String, Command)> {
 /// The workspaces of this checkout: crates for other targets and toolchains cannot be in the main one.
 fn manifests() -> Vec<(&'static str, &'static str)> {
     let all = [
-        ("the workspace", "Cargo.toml"),
+        ("the workspace", MAIN),
         ("hnp-ebpf", "hnp-ebpf/Cargo.toml"),
         ("fuzz", "fuzz/Cargo.toml"),
     ];

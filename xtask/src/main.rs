@@ -1,9 +1,11 @@
 //! The project's jobs, one file a verb. `cargo xtask --help` lists them.
 
+mod bench;
 mod check;
 mod ebpf;
 mod fuzz;
 mod install;
+mod run;
 mod shell;
 mod test;
 
@@ -25,18 +27,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Builds HNP, loads it beside a local upstream, and ends with a table of figures; `--serve` leaves it running.
+    Run(run::Args),
     /// Runs all tests, those of the node under test once for each backend.
     Test(test::Args),
     /// Formatting, clippy, documentation, and the dependencies' licences and sources.
     Check(check::Args),
     /// Builds the eBPF programs, loads each and shows what the kernel's verifier made of it.
     Ebpf(ebpf::Args),
+    /// Compares HNP with its peers.
+    Bench(bench::Args),
     /// Fuzzes each target for a while.
     Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
+        Verb::Run(args) => run::run(&args).map(success),
+        Verb::Bench(args) => bench::run(&args).map(success),
         Verb::Test(args) => test::run(&args),
         Verb::Check(args) => check::run(&args).map(success),
         Verb::Ebpf(args) => ebpf::run(&args).map(success),

@@ -23,15 +23,18 @@ pub(super) fn ring() -> anyhow::Result<IoUring> {
 
 /// Queues an operation, making room by submitting when the queue is full.
 pub(super) fn push(ring: &mut IoUring, entry: &squeue::Entry) -> anyhow::Result<()> {
-    // SAFETY: what an entry points to (buffers of `uring_recv`, nothing otherwise) lives until the process ends.
-    #[expect(
-        unsafe_code,
-        reason = "the kernel takes operations by memory it shares with us"
-    )]
-    while unsafe { ring.submission().push(entry) }.is_err() {
-        ring.submit()?;
+    loop {
+        #[expect(
+            unsafe_code,
+            reason = "the kernel takes operations by memory it shares with us"
+        )]
+        // SAFETY: what an entry points to (buffers of `uring_recv`, nothing otherwise) lives until the process ends.
+        let pushed = unsafe { ring.submission().push(entry) };
+        match pushed {
+            Ok(()) => return Ok(()),
+            Err(_) => ring.submit()?,
+        };
     }
-    Ok(())
 }
 
 pub(super) fn run(

@@ -30,13 +30,17 @@ pub enum Cause {
     #[error("name resolution got no answer within {}: check the name servers (`dns.servers`, /etc/resolv.conf)", Span(.0))]
     DnsTimeout(Duration),
     /// NXDOMAIN.
-    #[error("there is no such name (NXDOMAIN): check its spelling, and the search domains of /etc/resolv.conf")]
+    #[error(
+        "there is no such name (NXDOMAIN): check its spelling, and the search domains of /etc/resolv.conf"
+    )]
     NoSuchName,
     /// The name exists, without A and AAAA records.
     #[error("the name has no address (neither A nor AAAA records)")]
     NoAddress,
     /// A name server's failure.
-    #[error("name resolution failed: {0}: check the name servers (`dns.servers`, /etc/resolv.conf)")]
+    #[error(
+        "name resolution failed: {0}: check the name servers (`dns.servers`, /etc/resolv.conf)"
+    )]
     Dns(String),
     /// More names at once than HNP resolves.
     #[error("HNP is resolving too many names at once: try again")]
@@ -62,7 +66,9 @@ pub enum Cause {
         after: Duration,
     },
     /// HNP itself is out of something.
-    #[error("HNP cannot open a connection: {0}: raise the limit on descriptors (`ulimit -n`) or local ports, or lower `limits.connections`")]
+    #[error(
+        "HNP cannot open a connection: {0}: raise the limit on descriptors (`ulimit -n`) or local ports, or lower `limits.connections`"
+    )]
     Local(io::Error),
     /// Something on the way to, or of, the parent proxy.
     #[error("parent proxy {parent}: {failure}")]
@@ -81,7 +87,9 @@ pub enum ParentFailure {
     #[error("{0}")]
     Unreachable(Box<Cause>),
     /// It answers 407: HNP's credentials for it are missing or wrong.
-    #[error("it refuses HNP's credentials (407): set `upstream.parent.username` and `password-file`, or the user in its url")]
+    #[error(
+        "it refuses HNP's credentials (407): set `upstream.parent.username` and `password-file`, or the user in its url"
+    )]
     Credentials,
     /// It answers 4xx.
     #[error("it refuses the target ({0}): its own policy has to allow it")]
@@ -166,9 +174,18 @@ impl Cause {
     pub(super) fn connect(address: SocketAddr, tried: usize, error: io::Error) -> Cause {
         match error.raw_os_error() {
             Some(
-                libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL | libc::EAGAIN,
+                libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EADDRNOTAVAIL
+                | libc::EAGAIN,
             ) => Cause::Local(error),
-            _ => Cause::Connect { address, tried, error },
+            _ => Cause::Connect {
+                address,
+                tried,
+                error,
+            },
         }
     }
 
@@ -188,7 +205,9 @@ impl Cause {
                     (502, ErrorType::DestinationIpUnroutable, Side::Upstream)
                 }
                 Some(libc::ETIMEDOUT) => (504, ErrorType::ConnectionTimeout, Side::Upstream),
-                Some(libc::ECONNRESET | libc::EPIPE) => (502, ErrorType::ConnectionTerminated, Side::Upstream),
+                Some(libc::ECONNRESET | libc::EPIPE) => {
+                    (502, ErrorType::ConnectionTerminated, Side::Upstream)
+                }
                 _ => (502, ErrorType::DestinationUnavailable, Side::Upstream),
             },
             Cause::Parent { failure, .. } => failure.answer(),
@@ -201,7 +220,15 @@ impl ParentFailure {
         match self {
             ParentFailure::Unreachable(cause) => {
                 let (status, error_type, side) = cause.answer();
-                (status, error_type, if side == Side::Upstream { Side::Parent } else { side })
+                (
+                    status,
+                    error_type,
+                    if side == Side::Upstream {
+                        Side::Parent
+                    } else {
+                        side
+                    },
+                )
             }
             ParentFailure::Credentials => (502, ErrorType::ProxyConfigurationError, Side::Hnp),
             ParentFailure::Refused(403) => (403, ErrorType::HttpRequestDenied, Side::Parent),
@@ -229,7 +256,15 @@ struct Others<'a>(&'a usize);
 
 impl std::fmt::Display for Others<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if *self.0 > 1 { write!(f, " (the most telling failure of {} addresses tried)", self.0) } else { Ok(()) }
+        if *self.0 > 1 {
+            write!(
+                f,
+                " (the most telling failure of {} addresses tried)",
+                self.0
+            )
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -240,8 +275,12 @@ impl std::fmt::Display for Failure<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.raw_os_error() {
             Some(libc::ECONNREFUSED) => f.write_str("connection refused, nothing listens on"),
-            Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => f.write_str("no route from this host to"),
-            Some(libc::EACCES | libc::EPERM) => f.write_str("a local firewall forbids connections to"),
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => {
+                f.write_str("no route from this host to")
+            }
+            Some(libc::EACCES | libc::EPERM) => {
+                f.write_str("a local firewall forbids connections to")
+            }
             Some(libc::ETIMEDOUT) => f.write_str("no answer from"),
             Some(libc::ECONNRESET) => f.write_str("connection reset by"),
             _ => write!(f, "{} at", self.0),

@@ -22,7 +22,10 @@ struct Read {
 
 impl Hosts {
     pub(super) fn at(path: PathBuf) -> Hosts {
-        Hosts { path, read: Mutex::new(None) }
+        Hosts {
+            path,
+            read: Mutex::new(None),
+        }
     }
 
     /// The addresses of `name` (lower case, no trailing dot); empty if the file does not name it.
@@ -32,14 +35,20 @@ impl Hosts {
         let Ok(metadata) = std::fs::metadata(&self.path) else {
             return Vec::new();
         };
-        let version = (metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len());
+        let version = (
+            metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            metadata.len(),
+        );
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let table = match &*read {
             Some(read) if read.version == version => Arc::clone(&read.table),
             _ => {
                 let text = std::fs::read(&self.path).unwrap_or_default();
                 let table = Arc::new(parse(&String::from_utf8_lossy(&text)));
-                *read = Some(Read { version, table: Arc::clone(&table) });
+                *read = Some(Read {
+                    version,
+                    table: Arc::clone(&table),
+                });
                 table
             }
         };
@@ -53,7 +62,9 @@ fn parse(text: &str) -> HashMap<Box<str>, Vec<IpAddr>> {
         let line = line.split('#').next().unwrap_or_default();
         let mut words = line.split_whitespace();
         // A scoped address (`fe80::1%lo0`) cannot be dialled without its scope.
-        let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>) else { continue };
+        let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>) else {
+            continue;
+        };
         for name in words {
             let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
             let addresses = table.entry(name.into()).or_default();
@@ -75,7 +86,11 @@ mod tests {
             "127.0.0.1 localhost\n::1 localhost ip6-localhost # both\n# 1.1.1.1 no\n\
              10.0.0.1\tDB.corp. db\nnonsense x\nfe80::1%lo0 scoped\n10.0.0.2 db\n10.0.0.1 db",
         );
-        let find = |name: &str| table.get(name).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let find = |name: &str| {
+            table
+                .get(name)
+                .map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
         assert_eq!(find("localhost").unwrap(), ["127.0.0.1", "::1"]);
         assert_eq!(find("db").unwrap(), ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(find("db.corp").unwrap(), ["10.0.0.1"]);

@@ -53,7 +53,11 @@ pub(super) enum Failure {
 
 impl Answer {
     pub(super) fn failed(failure: Failure) -> Answer {
-        Answer { v4: Arc::default(), v6: Arc::default(), failure: Some(failure) }
+        Answer {
+            v4: Arc::default(),
+            v6: Arc::default(),
+            failure: Some(failure),
+        }
     }
 }
 
@@ -72,8 +76,21 @@ impl Sources {
     pub(super) async fn resolve(&self, name: &str, early: impl Fn(Batch)) -> (Answer, Duration) {
         let listed = self.hosts.find(name);
         if !listed.is_empty() {
-            let family = |v4: bool| listed.iter().copied().filter(|address| address.is_ipv4() == v4).collect();
-            return (Answer { v4: family(true), v6: family(false), failure: None }, HOSTS_TTL);
+            let family = |v4: bool| {
+                listed
+                    .iter()
+                    .copied()
+                    .filter(|address| address.is_ipv4() == v4)
+                    .collect()
+            };
+            return (
+                Answer {
+                    v4: family(true),
+                    v6: family(false),
+                    failure: None,
+                },
+                HOSTS_TTL,
+            );
         }
         let mut worst = (Failure::NoName, FAILURE_TTL);
         for candidate in self.candidates(name) {
@@ -91,7 +108,10 @@ impl Sources {
             return Vec::new();
         };
         let dots = name.bytes().filter(|b| *b == b'.').count();
-        let below = self.search.iter().filter_map(|domain| plain.clone().append_domain(domain).ok());
+        let below = self
+            .search
+            .iter()
+            .filter_map(|domain| plain.clone().append_domain(domain).ok());
         let mut all: Vec<Name> = below.collect();
         plain.set_fqdn(true);
         if dots >= self.ndots {
@@ -105,7 +125,11 @@ impl Sources {
         all
     }
 
-    async fn ask(&self, name: Name, early: &impl Fn(Batch)) -> Result<(Answer, Duration), (Failure, Duration)> {
+    async fn ask(
+        &self,
+        name: Name,
+        early: &impl Fn(Batch),
+    ) -> Result<(Answer, Duration), (Failure, Duration)> {
         let (v4, v6) = tokio::join!(
             async {
                 let answer = self.ask_for(name.clone(), RecordType::A).await;
@@ -123,29 +147,53 @@ impl Sources {
             }
         );
         match (v4, v6) {
-            (Ok((v4, ttl4)), Ok((v6, ttl6))) => Ok((Answer { v4, v6, failure: None }, ttl4.min(ttl6))),
-            (Ok((v4, ttl)), Err(other)) => {
-                Ok((Answer { v4, v6: Arc::default(), failure: None }, kept(ttl, other)))
-            }
-            (Err(other), Ok((v6, ttl))) => {
-                Ok((Answer { v4: Arc::default(), v6, failure: None }, kept(ttl, other)))
-            }
+            (Ok((v4, ttl4)), Ok((v6, ttl6))) => Ok((
+                Answer {
+                    v4,
+                    v6,
+                    failure: None,
+                },
+                ttl4.min(ttl6),
+            )),
+            (Ok((v4, ttl)), Err(other)) => Ok((
+                Answer {
+                    v4,
+                    v6: Arc::default(),
+                    failure: None,
+                },
+                kept(ttl, other),
+            )),
+            (Err(other), Ok((v6, ttl))) => Ok((
+                Answer {
+                    v4: Arc::default(),
+                    v6,
+                    failure: None,
+                },
+                kept(ttl, other),
+            )),
             (Err(a), Err(b)) => Err(if a.0 >= b.0 { a } else { b }),
         }
     }
 
-    async fn ask_for(&self, name: Name, kind: RecordType) -> Result<(Arc<[IpAddr]>, Duration), (Failure, Duration)> {
+    async fn ask_for(
+        &self,
+        name: Name,
+        kind: RecordType,
+    ) -> Result<(Arc<[IpAddr]>, Duration), (Failure, Duration)> {
         let lookup = match self.servers.lookup(name, kind).await {
             Ok(lookup) => lookup,
             Err(error) => return Err(failure(&error)),
         };
-        let addresses: Arc<[IpAddr]> =
-            lookup.answers().iter().filter_map(|record| record.data.ip_addr()).take(MOST).collect();
-        // The chain of aliases counts: it may lead elsewhere sooner than the address changes.
-        let chain = lookup
+        let addresses: Arc<[IpAddr]> = lookup
             .answers()
             .iter()
-            .filter(|record| record.record_type() == kind || record.record_type() == RecordType::CNAME);
+            .filter_map(|record| record.data.ip_addr())
+            .take(MOST)
+            .collect();
+        // The chain of aliases counts: it may lead elsewhere sooner than the address changes.
+        let chain = lookup.answers().iter().filter(|record| {
+            record.record_type() == kind || record.record_type() == RecordType::CNAME
+        });
         let ttl = chain.map(|record| record.ttl).min().unwrap_or(0);
         if addresses.is_empty() {
             return Err((Failure::NoAddress, FAILURE_TTL));
@@ -171,10 +219,14 @@ fn failure(error: &NetError) -> (Failure, Duration) {
                 code => Failure::Server(code.to_string()),
             };
             // RFC 2308 section 5: only what comes with an SOA may be kept.
-            let ttl = none.negative_ttl.map_or(FAILURE_TTL, |seconds| Duration::from_secs(seconds.into()));
+            let ttl = none
+                .negative_ttl
+                .map_or(FAILURE_TTL, |seconds| Duration::from_secs(seconds.into()));
             (failure, ttl)
         }
-        NetError::Dns(DnsError::ResponseCode(code)) => (Failure::Server(code.to_string()), FAILURE_TTL),
+        NetError::Dns(DnsError::ResponseCode(code)) => {
+            (Failure::Server(code.to_string()), FAILURE_TTL)
+        }
         NetError::Timeout => (Failure::Timeout, FAILURE_TTL),
         other => (Failure::Server(other.to_string()), FAILURE_TTL),
     }

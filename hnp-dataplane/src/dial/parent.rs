@@ -53,7 +53,9 @@ pub enum ParentError {
     #[error("`upstream.parent.url` has no host: write `http://host:port`")]
     Host,
     /// Only half of the credentials.
-    #[error("`upstream.parent` has a {has} but no {lacks}: set both `username` and `password-file`, or both in the url")]
+    #[error(
+        "`upstream.parent` has a {has} but no {lacks}: set both `username` and `password-file`, or both in the url"
+    )]
     Credentials {
         /// What there is.
         has: &'static str,
@@ -61,7 +63,9 @@ pub enum ParentError {
         lacks: &'static str,
     },
     /// A user name with a colon cannot be sent (RFC 7617 section 2).
-    #[error("the user name for `upstream.parent` contains a colon or a control character, which Basic authentication cannot carry")]
+    #[error(
+        "the user name for `upstream.parent` contains a colon or a control character, which Basic authentication cannot carry"
+    )]
     UserName,
     /// The file with the password.
     #[error("`upstream.parent.password-file` {}: {error}", .path.display())]
@@ -83,12 +87,17 @@ impl Parent {
             return Err(ParentError::Scheme(url.scheme().to_owned()));
         }
         let host = match url.host() {
-            Some(url::Host::Domain(name)) => Host::Name(name.trim_end_matches('.').to_ascii_lowercase().into()),
+            Some(url::Host::Domain(name)) => {
+                Host::Name(name.trim_end_matches('.').to_ascii_lowercase().into())
+            }
             Some(url::Host::Ipv4(address)) => Host::Address(address.into()),
             Some(url::Host::Ipv6(address)) => Host::Address(address.into()),
             None => return Err(ParentError::Host),
         };
-        let target = Target { host, port: url.port_or_known_default().ok_or(ParentError::Host)? };
+        let target = Target {
+            host,
+            port: url.port_or_known_default().ok_or(ParentError::Host)?,
+        };
         let authorization = match credentials(config)? {
             None => String::new(),
             Some((user, _)) if user.iter().any(|b| *b == b':' || b.is_ascii_control()) => {
@@ -108,7 +117,11 @@ impl Parent {
     }
 
     /// Asks the parent for `target`; what it sent behind its answer is the tunnel's first bytes.
-    pub(super) async fn tunnel(&self, socket: &Socket, target: &Target) -> Result<Vec<u8>, ParentFailure> {
+    pub(super) async fn tunnel(
+        &self,
+        socket: &Socket,
+        target: &Target,
+    ) -> Result<Vec<u8>, ParentFailure> {
         let request = self.request(target);
         socket.write_all(request.as_bytes()).await.map_err(broken)?;
         let mut buffer = vec![0; 1024];
@@ -116,7 +129,9 @@ impl Parent {
         loop {
             if filled == buffer.len() {
                 if filled >= MOST_HEAD {
-                    return Err(ParentFailure::Malformed(format!("more than {MOST_HEAD} bytes of head")));
+                    return Err(ParentFailure::Malformed(format!(
+                        "more than {MOST_HEAD} bytes of head"
+                    )));
                 }
                 buffer.resize(filled * 2, 0);
             }
@@ -171,16 +186,27 @@ fn answer(bytes: &[u8]) -> Result<Option<usize>, ParentFailure> {
 type Credentials = (Vec<u8>, Vec<u8>);
 
 fn credentials(config: &model::Parent) -> Result<Option<Credentials>, ParentError> {
-    let from_url = (!config.url.username().is_empty()).then(|| percent_decoded(config.url.username()));
-    let user = config.username.as_ref().map(|name| name.clone().into_bytes()).or(from_url);
+    let from_url =
+        (!config.url.username().is_empty()).then(|| percent_decoded(config.url.username()));
+    let user = config
+        .username
+        .as_ref()
+        .map(|name| name.clone().into_bytes())
+        .or(from_url);
     let password = match &config.password_file {
         Some(path) => {
-            let error = |error| ParentError::PasswordFile { path: path.clone(), error };
+            let error = |error| ParentError::PasswordFile {
+                path: path.clone(),
+                error,
+            };
             let text = fs::read(path).map_err(error)?;
             let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.is_empty() {
-                return Err(error(io::Error::new(io::ErrorKind::InvalidData, "its first line is empty")));
+                return Err(error(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "its first line is empty",
+                )));
             }
             Some(line.to_vec())
         }
@@ -189,8 +215,14 @@ fn credentials(config: &model::Parent) -> Result<Option<Credentials>, ParentErro
     match (user, password) {
         (Some(user), Some(password)) => Ok(Some((user, password))),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(ParentError::Credentials { has: "user name", lacks: "password" }),
-        (None, Some(_)) => Err(ParentError::Credentials { has: "password", lacks: "user name" }),
+        (Some(_), None) => Err(ParentError::Credentials {
+            has: "user name",
+            lacks: "password",
+        }),
+        (None, Some(_)) => Err(ParentError::Credentials {
+            has: "password",
+            lacks: "user name",
+        }),
     }
 }
 
@@ -200,7 +232,9 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        let hex = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
+        let hex = bytes
+            .get(at + 1..at + 3)
+            .and_then(|pair| std::str::from_utf8(pair).ok());
         match (byte, hex.and_then(|pair| u8::from_str_radix(pair, 16).ok())) {
             (b'%', Some(value)) => {
                 decoded.push(value);
@@ -225,13 +259,22 @@ mod tests {
 
     #[test]
     fn the_request_carries_target_and_credentials() {
-        let target = Target { host: Host::Name("app.harness.io".into()), port: 443 };
+        let target = Target {
+            host: Host::Name("app.harness.io".into()),
+            port: 443,
+        };
         let plain = parent("url = \"http://proxy.corp:3128\"").unwrap();
-        assert_eq!(plain.request(&target), "CONNECT app.harness.io:443 HTTP/1.1\r\nHost: app.harness.io:443\r\n\r\n");
+        assert_eq!(
+            plain.request(&target),
+            "CONNECT app.harness.io:443 HTTP/1.1\r\nHost: app.harness.io:443\r\n\r\n"
+        );
         assert_eq!(&*plain.name, "proxy.corp:3128");
         // RFC 7617 section 2: Aladdin, open sesame.
         let with = parent("url = \"http://Aladdin:open%20sesame@proxy.corp\"").unwrap();
-        assert!(with.request(&target).contains("\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"));
+        assert!(
+            with.request(&target)
+                .contains("\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n")
+        );
         assert_eq!(&*with.name, "proxy.corp:80");
         assert!(!format!("{with:?}").contains("QWxh"));
     }
@@ -241,11 +284,26 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
         fs::write(&path, "open sesame\r\nsecond line\n").unwrap();
-        let config = format!("url = \"http://proxy.corp\"\nusername = \"Aladdin\"\npassword-file = {path:?}");
-        let target = Target { host: Host::Address([10, 0, 0, 1].into()), port: 1 };
-        assert!(parent(&config).unwrap().request(&target).contains("QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+        let config = format!(
+            "url = \"http://proxy.corp\"\nusername = \"Aladdin\"\npassword-file = {path:?}"
+        );
+        let target = Target {
+            host: Host::Address([10, 0, 0, 1].into()),
+            port: 1,
+        };
+        assert!(
+            parent(&config)
+                .unwrap()
+                .request(&target)
+                .contains("QWxhZGRpbjpvcGVuIHNlc2FtZQ==")
+        );
         fs::write(&path, "\n").unwrap();
-        assert!(parent(&config).unwrap_err().to_string().contains("first line is empty"));
+        assert!(
+            parent(&config)
+                .unwrap_err()
+                .to_string()
+                .contains("first line is empty")
+        );
     }
 
     #[test]
@@ -253,7 +311,10 @@ mod tests {
         for (toml, expected) in [
             ("url = \"https://proxy.corp\"", "scheme `https`"),
             ("url = \"http://user@proxy.corp\"", "no password"),
-            ("url = \"http://proxy.corp\"\nusername = \"a:b\"\npassword-file = \"/dev/null\"", "first line is empty"),
+            (
+                "url = \"http://proxy.corp\"\nusername = \"a:b\"\npassword-file = \"/dev/null\"",
+                "first line is empty",
+            ),
             ("url = \"http://proxy.corp\"\nno-proxy = [\"a b\"]", "`a b`"),
             ("url = \"http://a%3Ab:c@proxy.corp\"", "colon"),
         ] {
@@ -266,16 +327,40 @@ mod tests {
     fn answers_are_told_apart() {
         let ok = |text: &str| answer(text.as_bytes()).unwrap();
         assert_eq!(ok("HTTP/1.1 200 OK\r\n\r\nhello"), Some(19));
-        assert_eq!(ok("HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n"), Some(47));
-        assert_eq!(ok("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), Some(38));
-        assert_eq!(ok("HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), Some(41));
+        assert_eq!(
+            ok("HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n"),
+            Some(47)
+        );
+        assert_eq!(
+            ok("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
+            Some(38)
+        );
+        assert_eq!(
+            ok("HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
+            Some(41)
+        );
         assert_eq!(ok("HTTP/1.1 200 OK\r\n"), None);
         assert_eq!(ok(""), None);
         let refused = |text: &str| answer(text.as_bytes()).unwrap_err();
-        assert!(matches!(refused("HTTP/1.1 407 No\r\n\r\n"), ParentFailure::Credentials));
-        assert!(matches!(refused("HTTP/1.1 403 No\r\n\r\n"), ParentFailure::Refused(403)));
-        assert!(matches!(refused("HTTP/1.1 503 No\r\n\r\n"), ParentFailure::Failed(503)));
-        assert!(matches!(refused("HTTP/1.1 302 No\r\n\r\n"), ParentFailure::Malformed(_)));
-        assert!(matches!(refused("SSH-2.0-OpenSSH_9.2\r\n"), ParentFailure::Malformed(_)));
+        assert!(matches!(
+            refused("HTTP/1.1 407 No\r\n\r\n"),
+            ParentFailure::Credentials
+        ));
+        assert!(matches!(
+            refused("HTTP/1.1 403 No\r\n\r\n"),
+            ParentFailure::Refused(403)
+        ));
+        assert!(matches!(
+            refused("HTTP/1.1 503 No\r\n\r\n"),
+            ParentFailure::Failed(503)
+        ));
+        assert!(matches!(
+            refused("HTTP/1.1 302 No\r\n\r\n"),
+            ParentFailure::Malformed(_)
+        ));
+        assert!(matches!(
+            refused("SSH-2.0-OpenSSH_9.2\r\n"),
+            ParentFailure::Malformed(_)
+        ));
     }
 }

@@ -79,7 +79,11 @@ pub(super) enum Lost {
     /// The time for connecting was up.
     TimedOut { tried: usize, last: SocketAddr },
     /// Every attempt failed; the most telling of the errors.
-    Failed { tried: usize, address: SocketAddr, error: io::Error },
+    Failed {
+        tried: usize,
+        address: SocketAddr,
+        error: io::Error,
+    },
 }
 
 /// Runs the race to `port`.
@@ -121,7 +125,11 @@ pub(super) async fn race<N: Network>(
         }
         if running.is_empty() && fed && field.is_empty() {
             return Err(match (failure, field.refused) {
-                (Some((address, error)), _) => Lost::Failed { tried, address, error },
+                (Some((address, error)), _) => Lost::Failed {
+                    tried,
+                    address,
+                    error,
+                },
                 (None, Some(reason)) => Lost::Refused(reason),
                 (None, None) => Lost::NoAddress,
             });
@@ -185,7 +193,11 @@ async fn fire(timer: &mut Option<Pin<Box<impl Future<Output = ()>>>>) {
 
 /// Waits for one of several attempts; its index and result.
 async fn first_done<S>(
-    running: &mut [(SocketAddr, Decision, Pin<Box<impl Future<Output = io::Result<S>>>>)],
+    running: &mut [(
+        SocketAddr,
+        Decision,
+        Pin<Box<impl Future<Output = io::Result<S>>>>,
+    )],
 ) -> (usize, io::Result<S>) {
     poll_fn(|cx| {
         for (at, (_, _, attempt)) in running.iter_mut().enumerate() {
@@ -244,8 +256,11 @@ impl Field {
 
     fn pop(&mut self) -> Option<(IpAddr, Decision)> {
         let v6_next = !self.was_v6;
-        let (queue, other) =
-            if v6_next { (&mut self.v6, &mut self.v4) } else { (&mut self.v4, &mut self.v6) };
+        let (queue, other) = if v6_next {
+            (&mut self.v6, &mut self.v4)
+        } else {
+            (&mut self.v4, &mut self.v6)
+        };
         let next = queue.pop_front().or_else(|| other.pop_front())?;
         self.was_v6 = next.0.is_ipv6();
         Some(next)

@@ -67,7 +67,10 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("timeout", &self.timeout).field("ttl", &self.ttl).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("timeout", &self.timeout)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,18 +114,30 @@ impl Resolver {
         let (mut system, options) = match system_conf::read_system_conf() {
             Ok(system) => system,
             // With no name server configured resolv.conf(5) means the one on this host.
-            Err(_) if !config.dns.servers.is_empty() => (ResolverConfig::from_name_servers(Vec::new()), ResolverOpts::default()),
+            Err(_) if !config.dns.servers.is_empty() => (
+                ResolverConfig::from_name_servers(Vec::new()),
+                ResolverOpts::default(),
+            ),
             Err(error) => {
-                let empty = std::fs::read_to_string("/etc/resolv.conf").is_ok_and(|text| !text.contains("nameserver"));
+                let empty = std::fs::read_to_string("/etc/resolv.conf")
+                    .is_ok_and(|text| !text.contains("nameserver"));
                 if !empty {
                     return Err(ResolverError::SystemConfiguration(error));
                 }
                 let local = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
-                (ResolverConfig::from_name_servers(vec![local]), ResolverOpts::default())
+                (
+                    ResolverConfig::from_name_servers(vec![local]),
+                    ResolverOpts::default(),
+                )
             }
         };
         if !config.dns.servers.is_empty() {
-            system.name_servers = config.dns.servers.iter().map(|server| name_server(*server)).collect();
+            system.name_servers = config
+                .dns
+                .servers
+                .iter()
+                .map(|server| name_server(*server))
+                .collect();
         }
         Self::with(config, system, options, "/etc/hosts".into(), control)
     }
@@ -138,10 +153,16 @@ impl Resolver {
         let ndots = options.ndots;
         let (domain, search, name_servers) = servers.into_parts();
         // `domain` is the host's own, and the search list of one that has none.
-        let search = if search.is_empty() { domain.into_iter().collect() } else { search };
+        let search = if search.is_empty() {
+            domain.into_iter().collect()
+        } else {
+            search
+        };
         // A lost datagram must leave time for another one.
         options.attempts = options.attempts.max(1);
-        let attempts = u32::try_from(options.attempts).unwrap_or(u32::MAX).saturating_add(1);
+        let attempts = u32::try_from(options.attempts)
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
         options.timeout = options.timeout.min(timeout / attempts);
         options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = 0;
@@ -149,14 +170,22 @@ impl Resolver {
         let client = ResolverConfig::from_parts(None, Vec::new(), name_servers);
         // Building it may touch the runtime's drivers.
         let _context = control.enter();
-        let servers = hickory_resolver::Resolver::builder_with_config(client, TokioRuntimeProvider::default())
-            .with_options(options)
-            .build()
-            .map_err(ResolverError::Client)?;
+        let servers = hickory_resolver::Resolver::builder_with_config(
+            client,
+            TokioRuntimeProvider::default(),
+        )
+        .with_options(options)
+        .build()
+        .map_err(ResolverError::Client)?;
         let min = config.dns.min_ttl.0;
         Ok(Resolver {
             shared: Arc::new(Shared {
-                sources: Sources { servers, search, ndots, hosts: Hosts::at(hosts) },
+                sources: Sources {
+                    servers,
+                    search,
+                    ndots,
+                    hosts: Hosts::at(hosts),
+                },
                 control: control.clone(),
                 timeout,
                 ttl: (min, config.dns.max_ttl.0.max(min)),
@@ -172,7 +201,9 @@ impl Resolver {
     pub(super) fn lookup(&self, name: &str) -> Lookup {
         let mut shard = self.shared.shard(name);
         match shard.get(name) {
-            Some(Slot::Known { answer, until }) if *until > Instant::now() => return Lookup::Known(Arc::clone(answer)),
+            Some(Slot::Known { answer, until }) if *until > Instant::now() => {
+                return Lookup::Known(Arc::clone(answer));
+            }
             Some(Slot::Flying(progress)) => return Lookup::Flying(Flight::new(progress.clone())),
             _ => {}
         }
@@ -184,7 +215,10 @@ impl Resolver {
         make_room(&mut shard, self.shared.capacity);
         shard.insert(name.into(), Slot::Flying(progress.clone()));
         drop(shard);
-        let landing = Landing { shared: Arc::clone(&self.shared), name: name.into() };
+        let landing = Landing {
+            shared: Arc::clone(&self.shared),
+            name: name.into(),
+        };
         self.shared.control.spawn(fly(landing, sender));
         Lookup::Flying(Flight::new(progress))
     }
@@ -195,13 +229,20 @@ impl Resolver {
     }
 }
 
-fn name_server(address: SocketAddr) -> NameServerConfig {
+pub(super) fn name_server(address: SocketAddr) -> NameServerConfig {
     let connection = |protocol| {
         let mut connection = ConnectionConfig::new(protocol);
         connection.port = address.port();
         connection
     };
-    NameServerConfig::new(address.ip(), true, vec![connection(ProtocolConfig::Udp), connection(ProtocolConfig::Tcp)])
+    NameServerConfig::new(
+        address.ip(),
+        true,
+        vec![
+            connection(ProtocolConfig::Udp),
+            connection(ProtocolConfig::Tcp),
+        ],
+    )
 }
 
 async fn fly(landing: Landing, sender: watch::Sender<Progress>) {
@@ -212,7 +253,8 @@ async fn fly(landing: Landing, sender: watch::Sender<Progress>) {
             Batch::V6(addresses) => progress.v6 = Some(addresses),
         });
     };
-    let resolved = tokio::time::timeout(shared.timeout, shared.sources.resolve(&landing.name, early)).await;
+    let resolved =
+        tokio::time::timeout(shared.timeout, shared.sources.resolve(&landing.name, early)).await;
     let (answer, ttl) = resolved.unwrap_or_else(|_| {
         // One family may have answered: that is then all there is.
         let progress = sender.borrow();
@@ -222,12 +264,25 @@ async fn fly(landing: Landing, sender: watch::Sender<Progress>) {
             failure: None,
         };
         let none = answer.v4.is_empty() && answer.v6.is_empty();
-        (if none { Answer::failed(Failure::Timeout) } else { answer }, Duration::from_secs(1))
+        (
+            if none {
+                Answer::failed(Failure::Timeout)
+            } else {
+                answer
+            },
+            Duration::from_secs(1),
+        )
     });
     let answer = Arc::new(answer);
     let until = Instant::now() + ttl.clamp(shared.ttl.0, shared.ttl.1);
     // First the cache, then those who wait: whoever asks in between finds one or the other.
-    shared.shard(&landing.name).insert(landing.name.clone(), Slot::Known { answer: Arc::clone(&answer), until });
+    shared.shard(&landing.name).insert(
+        landing.name.clone(),
+        Slot::Known {
+            answer: Arc::clone(&answer),
+            until,
+        },
+    );
     sender.send_modify(|progress| progress.done = Some(answer));
 }
 
@@ -250,7 +305,9 @@ impl Drop for Landing {
 impl Shared {
     fn shard(&self, name: &str) -> MutexGuard<'_, HashMap<Box<str>, Slot>> {
         let at = (self.hasher.hash_one(name) >> 60) as usize % SHARDS;
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[at]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -278,7 +335,11 @@ fn make_room(shard: &mut HashMap<Box<str>, Slot>, capacity: usize) {
 
 impl Flight {
     fn new(progress: watch::Receiver<Progress>) -> Flight {
-        Flight { progress, told_v4: false, told_v6: false }
+        Flight {
+            progress,
+            told_v4: false,
+            told_v6: false,
+        }
     }
 
     /// What was found in the end; `None` if the look-up was given up (the control thread ended).

@@ -1,0 +1,173 @@
+//! What the user gets to see: a table, verdicts, and the same as JSON.
+
+mod style;
+mod table;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::figures::{Metric, Spread};
+use crate::placement::Placement;
+use crate::scenario::{ALL, Scenario};
+use crate::session::{Findings, Plan};
+
+pub use style::Style;
+pub use verdict::Verdict;
+
+/// The medians and ranges of a session, by scenario and peer.
+#[derive(Debug)]
+pub struct Summary {
+    spreads: BTreeMap<(&'static str, &'static str), BTreeMap<Metric, Spread>>,
+}
+
+impl Summary {
+    /// Sums a session up.
+    pub fn of(findings: &Findings) -> Summary {
+        let mut values: BTreeMap<_, BTreeMap<Metric, Vec<f64>>> = BTreeMap::new();
+        for record in &findings.records {
+            let of_both = values.entry((record.scenario, record.peer)).or_default();
+            for (&metric, &value) in &record.figures {
+                of_both.entry(metric).or_default().push(value);
+            }
+        }
+        let spread = |values: BTreeMap<Metric, Vec<f64>>| {
+            values
+                .into_iter()
+                .filter_map(|(metric, values)| Some((metric, Spread::of(values)?)))
+        };
+        Summary {
+            spreads: values
+                .into_iter()
+                .map(|(key, values)| (key, spread(values).collect()))
+                .collect(),
+        }
+    }
+
+    /// One figure.
+    pub fn get(
+        &self,
+        scenario: &'static str,
+        peer: &'static str,
+        metric: Metric,
+    ) -> Option<Spread> {
+        self.spreads.get(&(scenario, peer))?.get(&metric).copied()
+    }
+
+    /// The scenarios there are figures of, in the order of the report.
+    fn scenarios(&self) -> impl Iterator<Item = &'static Scenario> {
+        ALL.iter()
+            .filter(|scenario| self.spreads.keys().any(|(key, _)| *key == scenario.key))
+    }
+
+    /// The metrics there are figures of in a scenario.
+    fn metrics(&self, scenario: &str) -> Vec<Metric> {
+        let mut metrics: Vec<Metric> = self
+            .spreads
+            .iter()
+            .filter(|((key, _), _)| *key == scenario)
+            .flat_map(|(_, spreads)| spreads.keys().copied())
+            .collect();
+        metrics.sort_unstable();
+        metrics.dedup();
+        metrics
+    }
+}
+
+/// Prints what a session found: the table, then what could not be measured, then the verdicts.
+pub fn print(plan: &Plan, findings: &Findings, style: Style) -> Vec<Verdict> {
+    let summary = Summary::of(findings);
+    let names: Vec<&'static str> = plan
+        .peers
+        .iter()
+        .map(|peer| peer.name)
+        .chain([crate::session::DIRECT])
+        .collect();
+    print!("{}", table::render(&summary, &names, plan.placement, style));
+    for peer in &plan.peers {
+        println!("  {}: {}", style.bold(peer.name), peer.about);
+    }
+    for gap in &findings.gaps {
+        println!(
+            "{} {}{}: {}",
+            style.bad("not measured:"),
+            gap.peer,
+            gap.scenario
+                .map(|key| format!(", {key}"))
+                .unwrap_or_default(),
+            gap.why
+        );
+    }
+    for remark in &findings.remarks {
+        println!("{} {remark}", style.bad("note:"));
+    }
+    let verdicts = verdict::verdicts(&summary, plan);
+    for verdict in &verdicts {
+        println!("{}", verdict.line(style));
+    }
+    verdicts
+}
+
+/// Writes plan, measurements and summary as JSON.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_json(
+    path: &Path,
+    plan: &Plan,
+    findings: &Findings,
+    verdicts: &[Verdict],
+) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        rounds: usize,
+        window_seconds: f64,
+        peers: BTreeMap<&'a str, &'a str>,
+        placement: BTreeMap<&'a str, Placement>,
+        summary: Vec<Line>,
+        verdicts: &'a [Verdict],
+        #[serde(flatten)]
+        findings: &'a Findings,
+    }
+    #[derive(Serialize)]
+    struct Line {
+        scenario: &'static str,
+        peer: &'static str,
+        metric: Metric,
+        #[serde(flatten)]
+        spread: Spread,
+    }
+    let summary = Summary::of(findings).spreads;
+    let lines = summary.into_iter().flat_map(|((scenario, peer), spreads)| {
+        spreads.into_iter().map(move |(metric, spread)| Line {
+            scenario,
+            peer,
+            metric,
+            spread,
+        })
+    });
+    let document = Document {
+        rounds: plan.rounds,
+        window_seconds: plan.pace.window.as_secs_f64(),
+        peers: plan
+            .peers
+            .iter()
+            .map(|peer| (peer.name, peer.about))
+            .collect(),
+        placement: plan
+            .scenarios
+            .iter()
+            .map(|scenario| (scenario.key, plan.placement.unwrap_or(scenario.placement)))
+            .collect(),
+        summary: lines.collect(),
+        verdicts,
+        findings,
+    };
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    serde_json::to_writer_pretty(file, &document)
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,295 @@
+//! A session of measurements: everybody is started, then measured in turns (A B C A B C), so that what disturbs the machine for a
+//! while disturbs everybody.
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
+
+use crate::figures::{Figures, KIB, Metric, figures};
+use crate::load::{Generator, Load, Order};
+use crate::peers::{Peer, Programs, Running};
+use crate::placement::{Placement, Role};
+use crate::route::Route;
+use crate::scenario::{Pace, Scenario};
+use crate::upstream::Upstream;
+use crate::usage::ProcessTree;
+
+/// The name of "no proxy".
+pub const DIRECT: &str = "direct";
+
+/// Descriptors that a proxy uses for other things than tunnels.
+const RESERVE: u64 = 1000;
+
+/// What to measure, how often, and whom.
+#[derive(Debug)]
+pub struct Plan {
+    /// What.
+    pub scenarios: Vec<Scenario>,
+    /// Measurements of each.
+    pub rounds: usize,
+    /// How long each.
+    pub pace: Pace,
+    /// Whom, beside the direct way.
+    pub peers: Vec<Peer>,
+    /// Where their programs are.
+    pub programs: Programs,
+    /// Instead of what each scenario wants.
+    pub placement: Option<Placement>,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    /// Key of the scenario.
+    pub scenario: &'static str,
+    /// Name of the peer.
+    pub peer: &'static str,
+    /// From 0.
+    pub round: usize,
+    /// What was measured.
+    pub figures: Figures,
+}
+
+/// Something that could not be measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Gap {
+    /// Key of the scenario; none: all of them.
+    pub scenario: Option<&'static str>,
+    /// Name of the peer.
+    pub peer: &'static str,
+    /// What was in the way.
+    pub why: String,
+}
+
+/// All that a session found out.
+#[derive(Debug, Default, Serialize)]
+pub struct Findings {
+    /// The measurements.
+    pub records: Vec<Record>,
+    /// What could not be measured.
+    pub gaps: Vec<Gap>,
+    /// What else should be known.
+    pub remarks: Vec<String>,
+}
+
+/// Somebody who is measured: a proxy, or nobody.
+struct Contestant {
+    name: &'static str,
+    peer: Option<Peer>,
+    running: Option<Running>,
+    gone: bool,
+}
+
+struct Session<'a> {
+    plan: &'a Plan,
+    upstream: Upstream,
+    contestants: Vec<Contestant>,
+    /// That a proxy has descriptors for.
+    most_tunnels: u32,
+    findings: Findings,
+    progress: ProgressBar,
+}
+
+impl Plan {
+    /// Measures everything. What a peer cannot do becomes a gap in the findings.
+    ///
+    /// # Errors
+    /// When the upstream cannot be started or ends.
+    pub fn run(&self) -> anyhow::Result<Findings> {
+        let descriptors = raise_descriptor_limit()?;
+        let direct = Contestant {
+            name: DIRECT,
+            peer: None,
+            running: None,
+            gone: false,
+        };
+        let proxies = self.peers.iter().map(|peer| Contestant {
+            name: peer.name,
+            peer: Some(*peer),
+            running: None,
+            gone: false,
+        });
+        let steps = self
+            .scenarios
+            .iter()
+            .map(|scenario| if scenario.holds() { 1 } else { self.rounds })
+            .sum::<usize>();
+        let mut session = Session {
+            plan: self,
+            upstream: Upstream::start()?,
+            contestants: proxies.chain([direct]).collect(),
+            most_tunnels: u32::try_from(descriptors.saturating_sub(RESERVE) / 2)
+                .unwrap_or(u32::MAX),
+            findings: Findings::default(),
+            progress: bar(steps * (self.peers.len() + 1)),
+        };
+        session.measure_all()?;
+        session.progress.finish_and_clear();
+        Ok(session.findings)
+    }
+}
+
+impl Session<'_> {
+    fn measure_all(&mut self) -> anyhow::Result<()> {
+        let (held, steady): (Vec<Scenario>, Vec<Scenario>) = self
+            .plan
+            .scenarios
+            .iter()
+            .partition(|scenario| scenario.holds());
+        for index in 0..self.contestants.len() {
+            self.start(index);
+        }
+        for round in 0..self.plan.rounds {
+            for scenario in &steady {
+                for turn in 0..self.contestants.len() {
+                    // Nobody always comes first.
+                    self.step(scenario, (turn + round) % self.contestants.len(), round)?;
+                }
+            }
+        }
+        for mut scenario in held {
+            if scenario.tunnels > self.most_tunnels {
+                scenario.tunnels = self.most_tunnels;
+                self.findings.remarks.push(format!(
+                    "{}: only {} tunnels, as many as this machine's limit of descriptors allows; raise it (ulimit -Hn)",
+                    scenario.title, scenario.tunnels
+                ));
+            }
+            for index in 0..self.contestants.len() {
+                // Memory that an earlier load left behind would hide what this one takes.
+                self.start(index);
+                self.step(&scenario, index, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a proxy, anew if it runs. One that does not start is not tried again.
+    fn start(&mut self, index: usize) {
+        let Some(contestant) = self.contestants.get_mut(index) else {
+            return;
+        };
+        let Some(peer) = contestant.peer.filter(|_| !contestant.gone) else {
+            return;
+        };
+        contestant.running = None;
+        match peer.start(&self.plan.programs, self.upstream.ports) {
+            Ok(running) => contestant.running = Some(running),
+            Err(error) => {
+                contestant.gone = true;
+                self.findings.gaps.push(Gap {
+                    scenario: None,
+                    peer: peer.name,
+                    why: format!("{error:#}"),
+                });
+            }
+        }
+    }
+
+    fn step(&mut self, scenario: &Scenario, index: usize, round: usize) -> anyhow::Result<()> {
+        let Some(contestant) = self.contestants.get(index) else {
+            return Ok(());
+        };
+        let name = contestant.name;
+        self.progress
+            .set_message(format!("{name}: {}", scenario.title));
+        if !contestant.gone {
+            let route = match &contestant.running {
+                Some(running) => running.route,
+                None => Route::Direct {
+                    upstream: self.upstream.ports,
+                },
+            };
+            let pid = contestant.running.as_ref().map(Running::id);
+            match self.measure(scenario, route, pid) {
+                Ok(figures) => self.findings.records.push(Record {
+                    scenario: scenario.key,
+                    peer: name,
+                    round,
+                    figures,
+                }),
+                Err(error) => {
+                    let why = format!("round {}: {error:#}", round + 1);
+                    self.findings.gaps.push(Gap {
+                        scenario: Some(scenario.key),
+                        peer: name,
+                        why,
+                    });
+                }
+            }
+            let open = self.upstream.quiet()?;
+            if open > 0 {
+                self.findings.remarks.push(format!(
+                    "{name} left {open} connections to the upstream open after {}",
+                    scenario.title
+                ));
+            }
+        }
+        self.progress.inc(1);
+        Ok(())
+    }
+
+    fn measure(
+        &mut self,
+        scenario: &Scenario,
+        route: Route,
+        pid: Option<u32>,
+    ) -> anyhow::Result<Figures> {
+        let placement = self.plan.placement.unwrap_or(scenario.placement);
+        let processes = pid.map(ProcessTree::of).transpose()?;
+        for &pid in processes.iter().flat_map(ProcessTree::pids) {
+            placement
+                .put(pid, Role::Proxy)
+                .context("cannot choose the proxy's CPU")?;
+        }
+        placement.put(i32::try_from(self.upstream.id())?, Role::Other)?;
+        let before = processes.as_ref().map(ProcessTree::rss).transpose()?;
+        let sourced = self.upstream.counters()?.sourced;
+        let order = Order {
+            load: scenario.load,
+            route,
+            tunnels: scenario.tunnels,
+            warm_up: self.plan.pace.warm_up,
+            window: self.plan.pace.window,
+            processes: processes.clone(),
+        };
+        let mut generator = Generator::start(&order)?;
+        placement.put(i32::try_from(generator.id())?, Role::Other)?;
+        let outcome = generator.outcome()?;
+        if !scenario.holds() {
+            return Ok(figures(scenario.load, &outcome));
+        }
+        // The generator holds its tunnels until it is dropped, at the end of this function.
+        let tunnels = f64::from(scenario.tunnels);
+        let mut figures = Figures::new();
+        if scenario.load == Load::Stalled {
+            let taken = self.upstream.standstill()? - sourced;
+            figures.insert(Metric::TakenPerTunnel, taken as f64 / KIB / tunnels);
+        }
+        if let (Some(processes), Some(before)) = (&processes, before) {
+            // Signed: a proxy may have given memory back.
+            let grown = processes.rss()? as f64 - before as f64;
+            figures.insert(Metric::RssPerTunnel, grown / KIB / tunnels);
+        }
+        Ok(figures)
+    }
+}
+
+/// As many descriptors as this process may have, for everybody it starts; tells how many.
+fn raise_descriptor_limit() -> anyhow::Result<u64> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+        .context("cannot raise the limit of descriptors")?;
+    Ok(most)
+}
+
+fn bar(steps: usize) -> ProgressBar {
+    let bar = ProgressBar::new(steps as u64);
+    if let Ok(style) =
+        ProgressStyle::with_template("{elapsed_precise} [{bar:32}] {pos}/{len} {msg}")
+    {
+        bar.set_style(style);
+    }
+    bar
+}
