@@ -31,6 +31,8 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+        /// What there was to read: a change of it is a reason to try again.
+        fingerprint: Fingerprint,
     },
     /// The file, an environment variable or a flag says what cannot be.
     #[error("{}", Report(mistakes))]
@@ -74,8 +76,9 @@ impl ConfigError {
     pub fn fingerprint(&self) -> Fingerprint {
         match self {
             ConfigError::Nothing => Fingerprint::default(),
-            ConfigError::Read { path, .. } => Fingerprint::of(std::path::absolute(path)),
-            ConfigError::Invalid { fingerprint, .. } => fingerprint.clone(),
+            ConfigError::Read { fingerprint, .. } | ConfigError::Invalid { fingerprint, .. } => {
+                fingerprint.clone()
+            }
         }
     }
 }

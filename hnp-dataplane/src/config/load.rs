@@ -46,14 +46,19 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         };
         return assembly.finish();
     };
-    let read_error = |source| ConfigError::Read {
-        path: file.clone(),
-        source,
-    };
     // Absolute: what it names must not depend on the working directory.
-    let absolute = std::path::absolute(file).map_err(read_error)?;
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.clone());
     let fingerprint = Fingerprint::of([absolute.clone()]);
-    let text = std::fs::read_to_string(&absolute).map_err(read_error)?;
+    let text = match std::fs::read_to_string(&absolute) {
+        Ok(text) => text,
+        Err(source) => {
+            return Err(ConfigError::Read {
+                path: file.clone(),
+                source,
+                fingerprint,
+            });
+        }
+    };
     let assembly = Assembly {
         document: Document::parse(file, &text),
         overlay,

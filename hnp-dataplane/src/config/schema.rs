@@ -169,7 +169,11 @@ const fn choice(
 }
 
 static FLAG: Value = value("boolean", "`true` or `false`", checks::typed::<bool>);
-static COUNT: Value = value("number", "a whole number from 1", checks::count);
+static COUNT: Value = value(
+    "number",
+    "a whole number from 1 to 4294967295",
+    checks::count,
+);
 static BACKLOG: Value = value("number", "a whole number from 1 to 65535", checks::backlog);
 static WORKERS: Value = value("number", "a whole number from 1 to 1024", checks::workers);
 static HEADERS: Value = value("number", "a whole number from 1 to 1000", checks::headers);

@@ -226,6 +226,8 @@ fn a_missing_file_is_named() {
         text.contains("cannot read the configuration file /nonexistent/hnp.toml"),
         "{text}"
     );
+    let files: Vec<_> = error.fingerprint().files().map(ToOwned::to_owned).collect();
+    assert_eq!(files, [std::path::PathBuf::from("/nonexistent/hnp.toml")]);
     assert!(
         error.summary().starts_with("cannot read"),
         "{}",
@@ -300,4 +302,19 @@ fn places_survive_what_is_not_ascii() {
             && text.contains("3 | level = \"größer\" # ä\n  |         ^^^^^^^^\n"),
         "{text}"
     );
+}
+
+#[test]
+fn a_refusal_knows_the_files_whose_change_may_mend_it() {
+    let case = Case::new("[auth]\nhtpasswd = \"users\"\n");
+    let error = case.load().unwrap_err();
+    let path = |name| case.directory.path().join(name);
+    assert_eq!(
+        error.fingerprint().files().collect::<Vec<_>>(),
+        [path("hnp.toml"), path("users")]
+    );
+    assert_eq!(error.fingerprint(), error.fingerprint().again());
+    let case = case.with_file("users", "");
+    assert_ne!(error.fingerprint(), error.fingerprint().again());
+    case.load().unwrap();
 }

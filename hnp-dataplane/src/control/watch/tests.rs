@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use super::{Watcher, directories};
+use super::{Watcher, directories, is_a_change};
 use crate::config::Fingerprint;
 
 /// Long enough that a loaded machine does not fail the test; a change ends the wait at once.
@@ -227,4 +227,33 @@ fn directories_are_those_of_every_link_on_the_way() {
     for name in ["missing", "loop"] {
         assert_eq!(of(name), std::slice::from_ref(&root), "{name}");
     }
+}
+
+#[test]
+fn reading_is_no_change() {
+    use notify::event::{
+        AccessKind, AccessMode, CreateKind, Event, EventKind, Flag, ModifyKind, RemoveKind,
+    };
+    let table = [
+        (EventKind::Access(AccessKind::Open(AccessMode::Any)), false),
+        (EventKind::Access(AccessKind::Read), false),
+        (
+            EventKind::Access(AccessKind::Close(AccessMode::Read)),
+            false,
+        ),
+        (
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+            true,
+        ),
+        (EventKind::Create(CreateKind::File), true),
+        (EventKind::Modify(ModifyKind::Any), true),
+        (EventKind::Remove(RemoveKind::Folder), true),
+    ];
+    for (kind, expected) in table {
+        assert_eq!(is_a_change(&Ok(Event::new(kind))), expected, "{kind:?}");
+    }
+    // The kernel's queue ran over.
+    let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+    assert!(is_a_change(&Ok(overflow)));
+    assert!(is_a_change(&Err(notify::Error::generic("lost"))));
 }
