@@ -166,6 +166,13 @@ fn a_directory_that_goes_and_comes_back_is_watched_again() {
 
     case.write("mount/deep/hnp.toml", "3");
     case.expect(&watcher, "written in the new directory");
+
+    // Within one burst: the path is the same, its watch is gone.
+    fs::remove_dir_all(case.path("mount")).unwrap();
+    case.write("mount/deep/hnp.toml", "4");
+    case.expect(&watcher, "exchanged with its directory");
+    case.write("mount/deep/hnp.toml", "5");
+    case.expect(&watcher, "written in the exchanged directory");
 }
 
 #[test]
