@@ -111,8 +111,8 @@ pub async fn forward(
         head_timeout: timeouts.head.0,
         idle_timeout: timeouts.http_idle.0,
     };
-    let mut gate = Stages { worker, snapshot, account };
     let traffic = Rc::new(Traffic::default());
+    let mut gate = Stages { worker, snapshot, account, traffic: Rc::clone(&traffic), entered: (0, 0) };
     match forward::serve(client, request.received, options, traffic, &mut gate).await {
         End::Closed => Forwarded::Closed,
         End::Connect { client, received } => Forwarded::Connect { client, received },
@@ -147,6 +147,25 @@ struct Stages<'a> {
     worker: &'a Rc<Worker>,
     snapshot: &'a Arc<Snapshot>,
     account: &'a Account,
+    /// Bytes of the connection so far.
+    traffic: Rc<Traffic>,
+    /// Those of them that are in the account.
+    entered: (u64, u64),
+}
+
+impl Stages<'_> {
+    fn enter_traffic(&mut self) {
+        let so_far = (self.traffic.up.get(), self.traffic.down.get());
+        self.account.exchanged(so_far.0 - self.entered.0, so_far.1 - self.entered.1);
+        self.entered = so_far;
+    }
+}
+
+impl Drop for Stages<'_> {
+    /// What passed of an exchange that was cut off has passed all the same.
+    fn drop(&mut self) {
+        self.enter_traffic();
+    }
 }
 
 impl Gate for Stages<'_> {
@@ -161,7 +180,7 @@ impl Gate for Stages<'_> {
     }
 
     fn finished(&mut self, exchange: &Exchange) {
-        self.account.exchanged(exchange.up, exchange.down);
+        self.enter_traffic();
         if exchange.status != 0 {
             self.account.status(exchange.status);
         }

@@ -1,8 +1,11 @@
 //! One direction of a relay.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
 
 use super::Side;
@@ -181,8 +184,31 @@ impl<C: Fn(usize)> Half<'_, C> {
         self.from.0.readable().await.map_err(|e| (self.from.1, e))
     }
 
+    /// Waits for room, and meanwhile for the death of whoever is read: nothing else would tell of it, since a stalled
+    /// direction does not read.
     async fn wait_writable(&self) -> HalfEnd {
-        self.to.0.writable().await.map_err(|e| (self.to.1, e))
+        let mut room = pin!(self.to.0.writable());
+        let mut reader = pin!(Some(self.from.0.readable()));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(ready) = room.as_mut().poll(cx) {
+                return Poll::Ready(ready.map_err(|e| (self.to.1, e)));
+            }
+            // More bytes end this wait as well, once for each arrival; the end of the stream ends it always, and then there
+            // is nothing left to wait for. Either way reading begins with a try again once there is room.
+            for _ in 0..2 {
+                let ended = reader.as_mut().as_pin_mut().is_some_and(|wait| wait.poll(cx).is_ready());
+                if !ended {
+                    return Poll::Pending;
+                }
+                if let Some(error) = self.from.0.take_error() {
+                    return Poll::Ready(Err((self.from.1, error)));
+                }
+                reader.set(Some(self.from.0.readable()));
+            }
+            reader.set(None);
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -207,6 +207,12 @@ impl Socket {
         Ok(())
     }
 
+    /// Takes the error that the kernel holds for this connection, such as the peer's reset.
+    #[must_use]
+    pub fn take_error(&self) -> Option<io::Error> {
+        SockRef::from(&self.source.fd).take_error().ok().flatten()
+    }
+
     /// Tells the peer that nothing more will come (FIN).
     ///
     /// # Errors
