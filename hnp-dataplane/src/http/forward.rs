@@ -311,6 +311,7 @@ impl<G: Gate> Connection<'_, G> {
             Ok(()) => Ok((plan, length)),
             Err(answer) => {
                 self.traffic.up.set(self.traffic.up.get() + length as u64);
+                let answer = answer.about(target);
                 self.answer(&plan, length as u64, started, answer).await;
                 Err(Turn::Close)
             }
@@ -347,6 +348,7 @@ impl<G: Gate> Connection<'_, G> {
                         input: Buffer::new(),
                     },
                     Err(answer) => {
+                        let answer = answer.about(&plan.target);
                         self.answer(&plan, head_length, started, answer).await;
                         return Turn::Close;
                     }

@@ -18,6 +18,8 @@ use crate::uring::{self, Socket};
 
 /// Interim responses that one request may get.
 const INTERIM_LIMIT: usize = 32;
+/// Bytes that are read of later requests while one is under way.
+const AHEAD_LIMIT: usize = 8 << 10;
 
 /// What is left of a request head once its exchange begins: nothing that borrows the buffer.
 pub(super) struct Plan {
@@ -133,6 +135,10 @@ struct Shared {
     continued: Cell<bool>,
     awaits_client: Cell<bool>,
     upstream_deaf: Cell<bool>,
+    /// The request is sent, as far as the upstream took it.
+    sent: Cell<bool>,
+    /// The response is complete.
+    kept: Cell<Option<Kept>>,
 }
 
 impl Shared {
@@ -174,6 +180,8 @@ pub(super) async fn run(
         continued: Cell::new(false),
         awaits_client: Cell::new(false),
         upstream_deaf: Cell::new(false),
+        sent: Cell::new(false),
+        kept: Cell::new(None),
     };
     let result = both_ways(client, input, upstream, plan, options, may_keep, &shared).await;
     Done {
@@ -194,7 +202,7 @@ async fn both_ways(
     may_keep: bool,
     shared: &Shared,
 ) -> Result<Kept, Failure> {
-    let mut request = pin!(send_request(client, input, &upstream.socket, plan, shared));
+    let mut request = pin!(serve_request(client, input, &upstream.socket, plan, shared));
     let response = Response {
         upstream: &upstream.socket,
         client,
@@ -205,14 +213,12 @@ async fn both_ways(
     };
     let mut response = pin!(response.pass_on(&mut upstream.input));
     let mut silence = pin!(silence(options.idle_timeout, shared));
-    let mut sent = false;
-    let mut kept = None;
     loop {
         tokio::select! {
             biased;
-            outcome = &mut response, if kept.is_none() => {
+            outcome = &mut response, if shared.kept.get().is_none() => {
                 let outcome = outcome?;
-                if sent {
+                if shared.sent.get() {
                     return Ok(outcome.unless_deaf(shared));
                 }
                 if !(outcome.client && outcome.upstream) {
@@ -220,15 +226,9 @@ async fn both_ways(
                     // its next request.
                     return Ok(Kept { client: false, upstream: false, ..outcome });
                 }
-                kept = Some(outcome);
+                shared.kept.set(Some(outcome));
             }
-            outcome = &mut request, if !sent => {
-                outcome?;
-                sent = true;
-                if let Some(kept) = kept {
-                    return Ok(kept.unless_deaf(shared));
-                }
-            }
+            outcome = &mut request => return Ok(outcome?.unless_deaf(shared)),
             () = &mut silence => return Err(Failure::Fault(timed_out(options.idle_timeout, shared))),
         }
     }
@@ -255,6 +255,32 @@ fn timed_out(limit: Duration, shared: &Shared) -> Answer {
         let why = format!("the upstream took or sent nothing for {limit:?} (timeouts.http-idle)");
         Answer::new(504, ErrorType::HttpResponseTimeout, Side::Upstream, why)
     }
+}
+
+/// Sends the request, then watches the client while the response is on its way. Ends with what is kept if the response was
+/// complete first, and with the failure if the client goes away.
+async fn serve_request(
+    client: &Socket,
+    input: &mut Buffer,
+    upstream: &Socket,
+    plan: &Plan,
+    shared: &Shared,
+) -> Result<Kept, Failure> {
+    send_request(client, input, upstream, plan, shared).await?;
+    shared.sent.set(true);
+    if let Some(kept) = shared.kept.get() {
+        return Ok(kept);
+    }
+    // Only reading tells that a client is gone. What it has sent ahead meanwhile is kept for its turn.
+    while input.bytes().len() < AHEAD_LIMIT {
+        match input.fill(client).await {
+            Ok(1..) => {}
+            // It may have closed its half only.
+            Ok(0) => break,
+            Err(_) => return Err(Failure::ClientGone),
+        }
+    }
+    std::future::pending().await
 }
 
 /// Sends head and content. An upstream that takes no more is no failure yet: its response may say why.
@@ -373,7 +399,7 @@ impl Response<'_> {
                     let why = format!(
                         "the connection to the upstream broke in the midst of its response's head: {error}"
                     );
-                    return Err(self.upstream_fault(ErrorType::ConnectionTerminated, &why));
+                    return Err(self.upstream_fault(ErrorType::HttpResponseIncomplete, &why));
                 }
             }
         }
@@ -439,7 +465,7 @@ impl Response<'_> {
                         let why = format!(
                             "the connection to the upstream broke in the midst of its response: {error}"
                         );
-                        return Err(self.upstream_fault(ErrorType::ConnectionTerminated, &why));
+                        return Err(self.upstream_fault(ErrorType::HttpResponseIncomplete, &why));
                     }
                 }
             }

@@ -745,6 +745,98 @@ fn a_connect_after_other_requests_goes_back_to_the_flow() {
 }
 
 #[test]
+fn a_client_that_goes_away_takes_its_request_along() {
+    forwarded(
+        options(),
+        |mut stream| {
+            stream
+                .write_all(b"GET http://a.test/ HTTP/1.1\r\nHost: a\r\n\r\n")
+                .unwrap();
+            // The head of a response says that the request is under way.
+            read_head(&mut stream).unwrap();
+            socket2::SockRef::from(&stream)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+        },
+        |listener| {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_head(&mut stream).unwrap();
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+            // Nothing is written to the client any more, so only its reset can end this.
+            assert!(read_head(&mut stream).is_err());
+        },
+        |outcome| assert_eq!(outcome.log, ["GET a.test:80/ 0 client gone"]),
+    );
+}
+
+#[test]
+fn a_client_that_closed_its_half_still_gets_its_response() {
+    forwarded(
+        options(),
+        |mut stream| {
+            stream
+                .write_all(b"GET http://a.test/ HTTP/1.1\r\nHost: a\r\n\r\n")
+                .unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            read_all(&mut stream)
+        },
+        echo_lines,
+        |outcome| {
+            assert!(
+                outcome.client.ends_with("GET / HTTP/1.1"),
+                "{}",
+                outcome.client
+            )
+        },
+    );
+}
+
+#[test]
+fn an_upstream_that_hangs_up_on_a_request_does_not_make_its_content_the_next_one() {
+    forwarded(
+        options(),
+        |mut stream| {
+            stream
+                .write_all(
+                    b"POST http://a.test/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n",
+                )
+                .unwrap();
+            // The response promises to keep the connection; the content is requests from one end to the other.
+            let head = read_head(&mut stream).unwrap();
+            let line = b"GET http://a.test/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+            for _ in 0..1_000_000 / line.len() {
+                if stream.write_all(line).is_err() {
+                    break;
+                }
+            }
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest);
+            head
+        },
+        |listener| {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_head(&mut stream).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .unwrap();
+        },
+        |outcome| {
+            assert!(
+                !outcome.client.contains("Connection: close"),
+                "{}",
+                outcome.client
+            );
+            assert_eq!(
+                (outcome.connected, outcome.log.len()),
+                (1, 1),
+                "{:?}",
+                outcome.log
+            );
+        },
+    );
+}
+
+#[test]
 fn the_future_of_a_connection_is_small() {
     let mut gate = Open {
         origin: SocketAddr::from(([127, 0, 0, 1], 1)),
