@@ -234,7 +234,6 @@ fn failures_have_a_status_a_type_and_a_side() {
             ("broken.example", "A", broken.clone()),
             ("broken.example", "AAAA", broken),
         ];
-        // 240.0.0.1 is where no route leads, or where packets vanish: never a peer.
         let rules = "[timeouts]\nresolve = \"150ms\"\nconnect = \"150ms\"\n[[policy.allow]]\nhosts = [\"*\"]\n\
                      [[policy.allow]]\ncidrs = [\"127.0.0.0/8\"]";
         let bench = Bench::new(rules, names);
@@ -473,7 +472,7 @@ fn a_dial_s_future_stays_small() {
     let future = bench.dialer.dial(&target, |address| {
         bench.engine.check_address(&target, address, None)
     });
-    let size = std::mem::size_of_val(&future);
+    let size = size_of_val(&future);
     assert!(
         size <= 3072,
         "{size} bytes for each connection that is being made"
