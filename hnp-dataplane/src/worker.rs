@@ -185,6 +185,8 @@ pub fn run(start: Start) -> std::io::Result<usize> {
         housekeeper.metrics.tasks(uring::task_count());
         let pools = housekeeper.pools.counts();
         housekeeper.metrics.pipes(pools.pipes_spare, pools.pipes_leased);
+        // The one that all relays share lies idle between their turns.
+        housekeeper.metrics.buffers(1, pools.buffers_held);
     });
     runtime.block_on(live(worker, listeners, heart, phase))
 }

@@ -142,6 +142,15 @@ impl Resolver {
         Self::with(config, system, options, "/etc/hosts".into(), control)
     }
 
+    /// Names in the cache, those being looked up included.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        let shards = self.shared.shards.iter();
+        shards
+            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len())
+            .sum()
+    }
+
     pub(super) fn with(
         config: &Config,
         servers: ResolverConfig,

@@ -16,7 +16,7 @@ use crate::dial::{Cause, DialError, Side as At};
 use crate::http::answer::Answer;
 use crate::http::forward::{self, End, Exchange, ExchangeEnd, Gate, Options, Traffic};
 use crate::http::head::RequestHead;
-use crate::http::proxy_status::Side;
+use crate::http::proxy_status::{ErrorType, Side};
 use crate::policy::Decision;
 use crate::target::{Host, Target};
 use crate::uring::Socket;
@@ -176,7 +176,16 @@ impl Gate for Stages<'_> {
     }
 
     async fn connect(&mut self, target: &Target) -> Result<Socket, Answer> {
-        Ok(dial(self.worker, self.snapshot, self.account, target).await?.socket)
+        let upstream = dial(self.worker, self.snapshot, self.account, target).await?;
+        if upstream.early.is_empty() {
+            return Ok(upstream.socket);
+        }
+        Err(Answer::new(
+            502,
+            ErrorType::HttpProtocolError,
+            Side::Upstream,
+            "it spoke before it was asked anything: it is no HTTP server",
+        ))
     }
 
     fn finished(&mut self, exchange: &Exchange) {

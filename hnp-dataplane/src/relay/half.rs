@@ -122,6 +122,10 @@ impl<C: Fn(usize)> Half<'_, C> {
 
     /// Writes what is left over, however long it takes.
     async fn write_rest(&self, rest: Vec<u8>) -> HalfEnd {
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let _held = self.pools.hold_rest();
         let mut sent = 0;
         while sent < rest.len() {
             match self.to.0.try_write(&rest[sent..]) {

@@ -15,6 +15,7 @@ pub struct Pools {
     scratch: RefCell<Box<[u8]>>,
     spare: RefCell<Vec<Pipe>>,
     leased: Cell<usize>,
+    rests: Cell<usize>,
 }
 
 /// How many of everything there are.
@@ -24,6 +25,8 @@ pub struct PoolCounts {
     pub pipes_leased: usize,
     /// Pipes kept for the next.
     pub pipes_spare: usize,
+    /// Buffers that hold what a stalled reader did not take.
+    pub buffers_held: usize,
 }
 
 impl Default for Pools {
@@ -32,6 +35,7 @@ impl Default for Pools {
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             spare: RefCell::default(),
             leased: Cell::new(0),
+            rests: Cell::new(0),
         }
     }
 }
@@ -43,12 +47,19 @@ impl Pools {
         PoolCounts {
             pipes_leased: self.leased.get(),
             pipes_spare: self.spare.borrow().len(),
+            buffers_held: self.rests.get(),
         }
     }
 
     /// Lends the scratch buffer for as long as `f` runs; nothing may wait meanwhile.
     pub(crate) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
         f(&mut self.scratch.borrow_mut())
+    }
+
+    /// Counts a buffer as held for as long as the guard lives.
+    pub(super) fn hold_rest(&self) -> HeldRest<'_> {
+        self.rests.set(self.rests.get() + 1);
+        HeldRest(self)
     }
 
     /// Lends an empty pipe; `None` when the process is out of descriptors, and then buffers have to do.
@@ -103,5 +114,14 @@ impl Drop for LeasedPipe<'_> {
         if self.holds.get() == 0 && spare.len() < SPARE_PIPES {
             spare.extend(self.pipe.take());
         }
+    }
+}
+
+/// A buffer that holds what a stalled reader did not take.
+pub(super) struct HeldRest<'a>(&'a Pools);
+
+impl Drop for HeldRest<'_> {
+    fn drop(&mut self) {
+        self.0.rests.set(self.0.rests.get() - 1);
     }
 }

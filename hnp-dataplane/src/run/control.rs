@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::snapshot::Compiler;
 use crate::admin::metrics::Metrics;
@@ -21,6 +21,8 @@ use crate::worker::{Phase, Shared};
 
 /// How long workers have to end once everything in them has been ended by force.
 const FORCED: Duration = Duration::from_secs(5);
+/// How often the size of the DNS cache is noted.
+const CACHE_NOTED: Duration = Duration::from_secs(5);
 /// How long an answer under way on the admin address may take at the end.
 const ADMIN_END: Duration = Duration::from_secs(3);
 
@@ -92,6 +94,7 @@ impl Control<'_> {
             target,
             probe::system_resolver,
         ));
+        tokio::spawn(note_cache(Arc::clone(&self.shared), Arc::clone(&self.metrics)));
         // The admin address answers to the very end, so that a drain can be watched.
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
         let admin = admin.map(|admin| {
@@ -174,7 +177,7 @@ impl Control<'_> {
     fn load_again(&mut self) -> (Fingerprint, anyhow::Result<()>) {
         let mut loaded = match config::load(&self.sources) {
             Ok(loaded) => loaded,
-            Err(error) => return (error.fingerprint(), Err(error.into())),
+            Err(error) => return (error.fingerprint(), Err(anyhow::anyhow!(error.summary()))),
         };
         let fingerprint = loaded.fingerprint.clone();
         let old = self.shared.snapshot.load_full();
@@ -259,6 +262,14 @@ impl Outcome {
             }
             None => self.ended = usize::MAX,
         }
+    }
+}
+
+/// Keeps the gauge of the DNS cache up to date.
+async fn note_cache(shared: Arc<Shared>, metrics: Arc<Metrics>) {
+    loop {
+        metrics.dns_cache_entries(shared.snapshot.load().resolver.entries());
+        sleep(CACHE_NOTED).await;
     }
 }
 
