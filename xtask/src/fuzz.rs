@@ -41,6 +41,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let mut failed = Vec::new();
     for name in wanted {
+        // Apart, so that what does not build is not taken for a crash.
+        shell::run(&mut cargo_fuzz("build", name))?;
+    }
+    for name in wanted {
         say(bold(&format!("fuzzing {name} for {} s", args.seconds)));
         if let Err(error) = fuzz(name, args.seconds) {
             say(format_args!(
@@ -61,29 +65,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn fuzz(name: &str, seconds: u32) -> Result<()> {
+    let mut run = cargo_fuzz("run", name);
+    // The corpus, which grows, first: libFuzzer writes what it finds to the first directory. Then the seeds.
+    run.arg(corpus(name)?);
+    let seeds = Path::new("fuzz/seeds").join(name);
+    if root().join(&seeds).is_dir() {
+        run.arg(seeds);
+    }
+    run.args([
+        "--",
+        &format!("-max_total_time={seconds}"),
+        "-print_final_stats=1",
+    ]);
+    shell::run(&mut run)
+}
+
+fn cargo_fuzz(verb: &str, target: &str) -> Command {
     let mut command = Command::new("rustup");
     command
         .current_dir(root())
-        .args(["run", "nightly", "cargo", "fuzz", "run", name])
-        // The corpus, which grows, first: libFuzzer writes what it finds to the first directory. Then the seeds.
-        .arg(corpus(name)?);
-    let seeds = Path::new("fuzz/seeds").join(name);
-    if root().join(&seeds).is_dir() {
-        command.arg(seeds);
-    }
-    command
-        .args([
-            "--",
-            &format!("-max_total_time={seconds}"),
-            "-print_final_stats=1",
-        ])
+        .args(["run", "nightly", "cargo", "fuzz", verb, target])
         // A parser under test has no use for eBPF programs.
         .env("HNP_EBPF", "stub");
     // What the pinned toolchain told xtask must not reach another one.
     for name in ["CARGO", "LD_LIBRARY_PATH", "RUSTUP_TOOLCHAIN"] {
         command.env_remove(name);
     }
-    shell::run(&mut command)
+    command
 }
 
 /// Fuzzes what is shipped: the versions of the main workspace's lock file, to which cargo adds the fuzzer's own crates.
