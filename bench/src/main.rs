@@ -3,6 +3,8 @@
 mod serve;
 mod tunnel;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Measures HNP and its peers.
@@ -36,8 +38,8 @@ enum Verb {
     Generate,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().verb {
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
         Verb::Tunnel(tunnel) => tunnel.run(),
         Verb::Serve(serve) => serve.run(),
         #[cfg(feature = "reactors")]
@@ -46,5 +48,13 @@ fn main() -> anyhow::Result<()> {
         Verb::Relay(relay) => relay.run(),
         Verb::Upstream => hnp_bench::upstream::serve(),
         Verb::Generate => hnp_bench::load::generate(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes on one line; a backtrace of the benchmark helps nobody.
+            eprintln!("hnp-bench: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -42,9 +42,14 @@ fn render_into(
         style.dim("median, +/- half the range; x: hnp's figure as a multiple of this one")
     )?;
     for scenario in summary.scenarios() {
+        let metrics = summary.metrics(scenario.key);
+        if metrics.is_empty() {
+            // Without a proxy an idle tunnel has nothing to tell.
+            continue;
+        }
         let cpus = placement.unwrap_or(scenario.placement).words();
         writeln!(text, "{}{}", style.bold(scenario.title), style.dim(cpus))?;
-        for metric in summary.metrics(scenario.key) {
+        for metric in metrics {
             write!(text, "  {:1$}", metric.title(), LABEL - 2)?;
             let own = summary.get(scenario.key, HNP.name, metric);
             for name in names {
