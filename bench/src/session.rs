@@ -1,6 +1,8 @@
 //! A session of measurements: everybody is started, then measured in turns (A B C A B C), so that what disturbs the machine for a
 //! while disturbs everybody.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -244,6 +246,19 @@ impl Session<'_> {
                 .context("cannot choose the proxy's CPU")?;
         }
         placement.put(i32::try_from(self.upstream.id())?, Role::Other)?;
+        if scenario.holds() {
+            // One tunnel, used: the code it runs is then in memory, and only what tunnels themselves take is counted.
+            let order = Order {
+                load: Load::PingPong,
+                route,
+                tunnels: 1,
+                warm_up: Duration::ZERO,
+                window: Duration::from_millis(20),
+                processes: None,
+            };
+            Generator::start(&order)?.outcome()?;
+            self.upstream.quiet()?;
+        }
         let before = processes.as_ref().map(ProcessTree::rss).transpose()?;
         let sourced = self.upstream.counters()?.sourced;
         let order = Order {

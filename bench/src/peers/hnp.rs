@@ -13,6 +13,8 @@ pub(super) const PEER: Peer = Peer {
 
 fn prepare(site: &Site<'_>) -> anyhow::Result<Launch> {
     let port = site.programs.hnp_port.map_or_else(port, Ok)?;
+    // The usual port may be another HNP's.
+    let admin = super::port()?;
     let backend = &site.programs.backend;
     let file = site.file(
         "hnp.toml",
@@ -23,6 +25,9 @@ backend = "{backend}"
 
 [listener]
 address = "{LISTEN}:{port}"
+
+[admin]
+address = "{LISTEN}:{admin}"
 
 [[policy.allow]]
 cidrs = ["127.0.0.0/8"]
