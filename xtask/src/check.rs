@@ -85,8 +85,7 @@ const MAIN: &str = "Cargo.toml";
 /// What is checked, cheapest first.
 fn steps() -> Vec<(String, Command)> {
     let mut steps = formatting(&["--check"]);
-    // What is only fuzzed with is not shipped, and has no lock file of its own.
-    for (name, manifest) in manifests().into_iter().filter(|(name, _)| *name != "fuzz") {
+    for (name, manifest) in manifests() {
         let mut deny = cargo();
         deny.args(["deny", "--manifest-path", manifest])
             .args(["--config", "deny.toml", "--log-level", "error"])

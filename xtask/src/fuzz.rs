@@ -33,7 +33,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     install::nightly()?;
     install::cargo_tool(install::CARGO_FUZZ)?;
-    lock()?;
     let wanted = if args.targets.is_empty() {
         &all
     } else {
@@ -92,19 +91,6 @@ fn cargo_fuzz(verb: &str, target: &str) -> Command {
         command.env_remove(name);
     }
     command
-}
-
-/// Fuzzes what is shipped: the versions of the main workspace's lock file, to which cargo adds the fuzzer's own crates.
-fn lock() -> Result<()> {
-    let shipped = root().join("Cargo.lock");
-    let fuzzed = root().join("fuzz/Cargo.lock");
-    let changed = |path: &Path| path.metadata().and_then(|file| file.modified());
-    if changed(&fuzzed).is_ok_and(|fuzzed| changed(&shipped).is_ok_and(|shipped| shipped <= fuzzed))
-    {
-        return Ok(());
-    }
-    fs::copy(&shipped, &fuzzed).with_context(|| format!("cannot write {}", fuzzed.display()))?;
-    Ok(())
 }
 
 fn corpus(name: &str) -> Result<std::path::PathBuf> {
