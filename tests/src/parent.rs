@@ -38,13 +38,20 @@ impl ParentProxy {
         ParentProxy { server, heads }
     }
 
-    /// The heads so far.
+    /// The heads with which this target was asked for. HNP also probes its upstream by way of the parent: such a connection is
+    /// nobody's here.
     ///
     /// # Panics
     /// Never, short of a poisoned lock.
     #[must_use]
-    pub fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
+    pub fn asked_for(&self, target: &str) -> Vec<String> {
+        let start = format!("CONNECT {target} ");
+        let heads = self.heads.lock().unwrap();
+        heads
+            .iter()
+            .filter(|head| head.starts_with(&start))
+            .cloned()
+            .collect()
     }
 }
 

@@ -108,10 +108,11 @@ fn a_good_file_is_checked_and_shown_without_secrets() {
 
 #[test]
 fn an_address_in_use_ends_it_with_1_and_says_which() {
-    let taken = Server::echo();
+    let (taken, admin) = (Server::echo(), Port::take());
     let config = format!(
-        "listener.address = \"{}\"\nadmin.address = \"127.0.0.1:0\"\nbackend = \"{}\"",
+        "listener.address = \"{}\"\nadmin.address = \"{}\"\nbackend = \"{}\"",
         taken.address(),
+        admin.address(),
         node::backend()
     );
     let outcome = hnp_with(&config, &["run"]);
