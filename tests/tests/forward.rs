@@ -365,7 +365,7 @@ fn what_an_origin_gets_wrong_is_502() {
     let node = Node::start();
     let (server, accepted) = Server::handing_over();
     for (answer, error) in [
-        ("", "http_response_incomplete"),
+        ("", "connection_terminated"),
         ("HTTP/1.1 200", "http_response_incomplete"),
         ("220 mail.example ESMTP\r\n\r\n", "http_protocol_error"),
         (

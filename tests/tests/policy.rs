@@ -423,7 +423,12 @@ fn connections_of_one_client_are_limited_without_hurting_others() {
             >= 1
     );
     assert_eq!(from(modest).0.status, 200);
-    assert_eq!(node.metrics().require("hnp_tunnels_active"), 3.0);
+    node.await_metrics("three tunnels", |metrics| {
+        match metrics.require("hnp_tunnels_active") {
+            3.0 => Ok(()),
+            n => Err(format!("{n}")),
+        }
+    });
 }
 
 #[test]
