@@ -3,7 +3,7 @@
 use super::account::Account;
 use crate::http::answer::Answer;
 use crate::http::proxy_status::{ErrorType, Side};
-use crate::policy::Decision;
+use crate::policy::{Decision, Reason};
 use crate::target::Target;
 use crate::worker::Snapshot;
 
@@ -24,9 +24,13 @@ pub fn target(snapshot: &Snapshot, account: &Account, target: &Target) -> Result
 /// 403: what policy does not allow.
 #[must_use]
 pub fn refusal(decision: &Decision) -> Answer {
+    let error = match decision.reason {
+        Reason::SpecialAddress { .. } | Reason::DeniedAddress { .. } => ErrorType::DestinationIpProhibited,
+        _ => ErrorType::HttpRequestDenied,
+    };
     Answer::new(
         403,
-        ErrorType::HttpRequestDenied,
+        error,
         Side::Configuration,
         format!("policy refuses it: {}", decision.reason),
     )
