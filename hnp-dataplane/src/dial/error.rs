@@ -27,7 +27,7 @@ pub enum Cause {
     #[error("refused by policy: {0}")]
     Policy(Reason),
     /// The name servers did not answer in time.
-    #[error("name resolution got no answer within {}: check the name servers (`dns.servers`, /etc/resolv.conf)", Span(.0))]
+    #[error("name resolution got no answer within {} (`timeouts.resolve`): check the name servers (`dns.servers`, /etc/resolv.conf)", Span(.0))]
     DnsTimeout(Duration),
     /// NXDOMAIN.
     #[error(

@@ -171,21 +171,21 @@ impl Drop for Stages<'_> {
 impl Gate for Stages<'_> {
     async fn admit(&mut self, head: &RequestHead<'_>, target: &Target) -> Result<(), Answer> {
         self.account.asked("forward", head.method, Some(target), Some(head.target.path()));
-        identify::client(self.snapshot, head.proxy_authorization(), self.account).await?;
-        authorize::target(self.snapshot, self.account, target)
+        let admitted = async {
+            identify::client(self.snapshot, head.proxy_authorization(), self.account).await?;
+            authorize::target(self.snapshot, self.account, target)
+        };
+        admitted.await.map_err(|answer: Answer| answer.about(target))
     }
 
     async fn connect(&mut self, target: &Target) -> Result<Socket, Answer> {
-        let upstream = dial(self.worker, self.snapshot, self.account, target).await?;
+        let connected = dial(self.worker, self.snapshot, self.account, target).await;
+        let upstream = connected.map_err(|answer| answer.about(target))?;
         if upstream.early.is_empty() {
             return Ok(upstream.socket);
         }
-        Err(Answer::new(
-            502,
-            ErrorType::HttpProtocolError,
-            Side::Upstream,
-            "it spoke before it was asked anything: it is no HTTP server",
-        ))
+        let why = "it spoke before it was asked anything: it is no HTTP server";
+        Err(Answer::new(502, ErrorType::HttpProtocolError, Side::Upstream, why).about(target))
     }
 
     fn finished(&mut self, exchange: &Exchange) {
