@@ -1,7 +1,9 @@
 //! Identifying: what the first bytes ask for, and who asks.
 
 use std::io::ErrorKind;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::account::Account;
 use crate::access_log::ClosedBy;
@@ -10,6 +12,9 @@ use crate::http::head::{HeadError, RequestHead, RequestParser};
 use crate::target::Target;
 use crate::uring::{self, Socket};
 use crate::worker::{Snapshot, Worker};
+
+/// How long HNP waits, when it drains, for a client that is connected and has sent nothing.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// What a client asks for.
 pub enum Asked {
@@ -118,17 +123,43 @@ async fn head(
         });
         match step.map_err(Answer::from)? {
             Step::Done(read) => return Ok(Some(read)),
-            Step::Wait => {
+            Step::Wait if account.has_begun() => {
                 if let Err(error) = client.readable().await {
                     left(account, "error", Some(&error));
                     return Ok(None);
                 }
             }
+            Step::Wait => match first_byte(worker, client).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    account.closed(ClosedBy::Hnp, "drain");
+                    return Ok(None);
+                }
+                Err(error) => {
+                    left(account, "error", Some(&error));
+                    return Ok(None);
+                }
+            },
             Step::Left(reason, error) => {
                 left(account, reason, error.as_ref());
                 return Ok(None);
             }
         }
+    }
+}
+
+/// Waits for something to read from a client that has asked for nothing yet. `false`: HNP drains, and will not wait for it.
+async fn first_byte(worker: &Worker, client: &Socket) -> std::io::Result<bool> {
+    let mut readable = pin!(client.readable());
+    tokio::select! {
+        biased;
+        ready = &mut readable => return ready.map(|()| true),
+        () = worker.draining.wait() => {}
+    }
+    // What was sent before the listener closed may still be on its way.
+    match uring::timeout(DRAIN_GRACE, readable).await {
+        Ok(ready) => ready.map(|()| true),
+        Err(_) => Ok(false),
     }
 }
 
