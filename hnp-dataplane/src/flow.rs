@@ -57,7 +57,17 @@ async fn negotiate(worker: &Rc<Worker>, mut client: Socket, account: &Account) -
         };
         match asked {
             Asked::Tunnel(request) => {
-                return match connect(worker, &snapshot, account, &request.target).await {
+                let connected = tokio::select! {
+                    biased;
+                    connected = connect(worker, &snapshot, account, &request.target) => connected,
+                    // Nobody is left to connect for.
+                    error = client.broken() => {
+                        account.closed(ClosedBy::Client, "reset");
+                        account.detail(format!("the client was gone before its target was connected: {error}"));
+                        return None;
+                    }
+                };
+                return match connected {
                     Ok(upstream) => relay::open(&snapshot, client, upstream, request.early, account).await,
                     Err(answer) => refuse(client, account, &answer.about(&request.target)).await,
                 };

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -119,6 +120,26 @@ impl Socket {
         Ok(Socket {
             source: Source::new(fd)?,
         })
+    }
+
+    /// Ends when the peer has reset the connection, for whoever waits for something else meanwhile. Takes nothing off the stream.
+    ///
+    /// Once there is something to read, or the peer has ended its side, this ends no more: behind that only reading tells of a
+    /// reset.
+    pub async fn broken(&self) -> io::Error {
+        let socket = SockRef::from(&self.source.fd);
+        loop {
+            match socket.peek(&mut [MaybeUninit::uninit()]) {
+                Ok(_) => std::future::pending().await,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = self.readable().await {
+                        return error;
+                    }
+                }
+                Err(error) => return error,
+            }
+        }
     }
 
     /// Connects to `address`. Dropping the future closes the attempt.
