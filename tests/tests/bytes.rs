@@ -116,7 +116,7 @@ fn small_messages_there_and_back() {
 }
 
 /// More than all of the kernel's buffers on the way hold together.
-const MORE_THAN_BUFFERS: u64 = 160 * MIB;
+const MORE_THAN_BUFFERS: u64 = 96 * MIB;
 
 /// A writer that tells when a write first took too long, and then goes on.
 struct Stalling<'s> {
