@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::sys::prctl;
-use nix::sys::signal::{self, Signal};
+use nix::sys::signal::{self, SigSet, Signal};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
@@ -29,11 +29,16 @@ impl Process {
     pub fn start(name: &str, command: &mut Command) -> anyhow::Result<Process> {
         #[expect(
             unsafe_code,
-            reason = "there is no safe way to ask for a parent-death signal between fork and exec"
+            reason = "there is no safe way to set up a process between fork and exec"
         )]
-        // SAFETY: the closure runs in the forked child before exec and makes one async-signal-safe system call, prctl(2).
+        // SAFETY: the closure runs in the forked child before exec and makes two async-signal-safe system calls, prctl(2) and
+        // sigprocmask(2).
         unsafe {
-            command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?));
+            command.pre_exec(|| {
+                // What this process leaves to a thread of its own (`interrupt`) is for the child to take again.
+                SigSet::empty().thread_set_mask()?;
+                Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)
+            });
         }
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command

@@ -6,6 +6,7 @@
 pub mod child;
 pub mod figures;
 pub mod histogram;
+pub mod interrupt;
 pub mod load;
 pub mod net;
 pub mod peers;

@@ -6,6 +6,7 @@ mod tunnel;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use hnp_bench::interrupt;
 
 /// Measures HNP and its peers.
 #[derive(Debug, Parser)]
@@ -40,10 +41,10 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
-        Verb::Tunnel(tunnel) => tunnel.run(),
-        Verb::Serve(serve) => serve.run(),
+        Verb::Tunnel(tunnel) => interrupt::watch().and_then(|()| tunnel.run()),
+        Verb::Serve(serve) => interrupt::watch().and_then(|()| serve.run()),
         #[cfg(feature = "reactors")]
-        Verb::Reactor(reactors) => reactors.run(),
+        Verb::Reactor(reactors) => interrupt::watch().and_then(|()| reactors.run()),
         #[cfg(feature = "reactors")]
         Verb::Relay(relay) => relay.run(),
         Verb::Upstream => hnp_bench::upstream::serve(),

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::child::Process;
+use crate::interrupt;
 use crate::net::{self, SPREAD, upstream_ip};
 use crate::route::{Ports, Route, Service};
 
@@ -153,6 +154,7 @@ impl Peer {
     /// When its program is not there, or it ends or does not accept within fifteen seconds; with its last words.
     pub fn start(&self, programs: &Programs, upstream: Ports) -> anyhow::Result<Running> {
         let directory = tempfile::Builder::new().prefix("hnp-bench-").tempdir()?;
+        interrupt::delete_too(directory.path());
         let site = Site {
             programs,
             directory: directory.path(),

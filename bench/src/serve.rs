@@ -49,7 +49,7 @@ impl Serve {
             "  curl --noproxy '' --proxytunnel --proxy http://{proxy} {target}/1073741824 --output /dev/null\n"
         );
         println!("Ctrl-C ends both.");
-        // Ctrl-C reaches every process of the terminal's group: HNP ends by it, the upstream by our end.
+        // A signal ends this process (`interrupt`), and that ends the others.
         let status = hnp.wait()?;
         bail!("hnp has ended: {status}");
     }

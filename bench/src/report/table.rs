@@ -9,7 +9,7 @@ use crate::placement::Placement;
 use crate::session::DIRECT;
 
 const LABEL: usize = 20;
-const COLUMN: usize = 21;
+const COLUMN: usize = 22;
 
 /// Draws it. Each cell holds the median, half the range in percent of it and, for other peers, HNP's figure as a multiple of
 /// theirs: green where HNP is ahead, red where it is behind.
@@ -88,7 +88,7 @@ fn cell(
     let ratio_text = ratio
         .filter(|ratio| ratio.is_finite())
         .map_or_else(String::new, |ratio| format!("{ratio:.2}x"));
-    let ratio_text = format!("{ratio_text:>6}");
+    let ratio_text = format!("{ratio_text:>7}");
     let ahead = ratio.is_none_or(|ratio| (ratio >= 1.0) == metric.more_is_better());
     let painted = match ratio {
         None => ratio_text,
