@@ -36,15 +36,15 @@ use relay::Tunnel;
 /// Serves one client connection from its first byte to its end.
 pub async fn serve(worker: Rc<Worker>, client: Socket, address: SocketAddr, permit: Permit) {
     let account = Account::open(&worker, address, permit);
-    // What only the first exchanges need lives in a box of its own, which is gone when the relay begins: an idle tunnel
-    // keeps nothing of it.
-    let tunnel = Box::pin(negotiate(&worker, client, &account)).await;
-    if let Some(tunnel) = tunnel {
-        relay::run(&worker, tunnel, &account).await;
+    if let Some(tunnel) = negotiate(&worker, client, &account).await {
+        relay::run(&worker, &tunnel, &account).await;
     }
 }
 
 /// Everything before the relay: what is asked for, whether it may be, and the connection to it. `None`: it has been answered.
+///
+/// What dials and forwards lives in boxes of its own, for as long as it takes: neither a client that has yet to ask nor an
+/// idle tunnel pays for it.
 async fn negotiate(worker: &Rc<Worker>, mut client: Socket, account: &Account) -> Option<Tunnel> {
     let mut received = Vec::new();
     loop {
@@ -59,7 +59,7 @@ async fn negotiate(worker: &Rc<Worker>, mut client: Socket, account: &Account) -
             Asked::Tunnel(request) => {
                 let connected = tokio::select! {
                     biased;
-                    connected = connect(worker, &snapshot, account, &request.target) => connected,
+                    connected = Box::pin(connect(worker, &snapshot, account, &request.target)) => connected,
                     // Nobody is left to connect for.
                     error = client.broken() => {
                         account.closed(ClosedBy::Client, "reset");
@@ -72,7 +72,7 @@ async fn negotiate(worker: &Rc<Worker>, mut client: Socket, account: &Account) -
                     Err(answer) => refuse(client, account, &answer.about(&request.target)).await,
                 };
             }
-            Asked::Forward(request) => match connect::forward(worker, &snapshot, client, request, account).await {
+            Asked::Forward(request) => match Box::pin(connect::forward(worker, &snapshot, client, request, account)).await {
                 Forwarded::Closed => return None,
                 Forwarded::Upgraded(tunnel) => return Some(tunnel),
                 Forwarded::Connect { client: again, received: head } => {

@@ -93,48 +93,59 @@ pub enum End {
     Stopped,
 }
 
-/// Relays until both directions have ended; `early` bytes of either side go first.
-///
-/// Takes the sockets, for a side that broke makes the other be closed by a reset.
+/// One of the two connections of a relay.
+pub struct Leg {
+    /// The connection.
+    pub socket: Socket,
+    /// What was read from it already; passed on first.
+    pub early: Cell<Vec<u8>>,
+}
+
+impl Leg {
+    /// A connection from which `early` was read already.
+    #[must_use]
+    pub fn new(socket: Socket, early: Vec<u8>) -> Leg {
+        let early = Cell::new(early);
+        Leg { socket, early }
+    }
+}
+
+/// Relays until both directions have ended. What did not end in order leaves both connections to be closed by a reset.
 pub async fn relay<L: Ledger>(
-    client: Socket,
-    upstream: Socket,
-    early_up: Vec<u8>,
-    early_down: Vec<u8>,
-    bounds: Bounds<'_>,
+    client: &Leg,
+    upstream: &Leg,
+    bounds: &Bounds<'_>,
     pools: &Pools,
     ledger: &L,
 ) -> End {
-    let end = {
-        let shared = Shared {
-            active: Cell::new(uring::now()),
-            broken: Cell::new(false),
-        };
-        let up = Half {
-            from: (&client, Side::Client),
-            to: (&upstream, Side::Upstream),
-            shared: &shared,
-            pools,
-            count: |bytes| ledger.sent_up(bytes),
-        };
-        let down = Half {
-            from: (&upstream, Side::Upstream),
-            to: (&client, Side::Client),
-            shared: &shared,
-            pools,
-            count: |bytes| ledger.sent_down(bytes),
-        };
-        // Pinned here, for a future that is an argument of another is kept twice in it.
-        let up = pin!(up.run(early_up));
-        let down = pin!(down.run(early_down));
-        both(up, down, &shared.active, bounds).await
+    let shared = Shared {
+        active: Cell::new(uring::now()),
+        broken: Cell::new(false),
     };
+    let up = Half {
+        from: (client, Side::Client),
+        to: (upstream, Side::Upstream),
+        shared: &shared,
+        pools,
+        count: |bytes| ledger.sent_up(bytes),
+    };
+    let down = Half {
+        from: (upstream, Side::Upstream),
+        to: (client, Side::Client),
+        shared: &shared,
+        pools,
+        count: |bytes| ledger.sent_down(bytes),
+    };
+    // Pinned and borrowed rather than passed on: a future keeps each argument of another twice.
+    let up = pin!(up.run());
+    let down = pin!(down.run());
+    let end = both(up, down, &shared.active, bounds).await;
     match &end {
         End::Finished { .. } => {}
         // A reset must arrive as a reset, and what ends by force must not look complete to either side.
         End::Broken { .. } | End::Idle | End::Expired | End::Stopped => {
-            client.reset();
-            upstream.reset();
+            client.socket.reset_on_close();
+            upstream.socket.reset_on_close();
         }
     }
     end
@@ -145,7 +156,7 @@ async fn both(
     mut up: Pin<&mut impl Future<Output = HalfEnd>>,
     mut down: Pin<&mut impl Future<Output = HalfEnd>>,
     active: &Cell<Instant>,
-    bounds: Bounds<'_>,
+    bounds: &Bounds<'_>,
 ) -> End {
     let mut up_end = None;
     let mut down_end = None;

@@ -18,6 +18,7 @@ use crate::http::forward::{self, End, Exchange, ExchangeEnd, Gate, Options, Traf
 use crate::http::head::RequestHead;
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::policy::Decision;
+use crate::relay::Leg;
 use crate::target::{Host, Target};
 use crate::uring::Socket;
 use crate::worker::{Snapshot, Worker};
@@ -117,10 +118,8 @@ pub async fn forward(
         End::Closed => Forwarded::Closed,
         End::Connect { client, received } => Forwarded::Connect { client, received },
         End::Upgraded(upgraded) => Forwarded::Upgraded(Tunnel {
-            client: upgraded.client,
-            upstream: upgraded.upstream,
-            early_up: upgraded.to_upstream,
-            early_down: upgraded.to_client,
+            client: Leg::new(upgraded.client, upgraded.to_upstream),
+            upstream: Leg::new(upgraded.upstream, upgraded.to_client),
             idle: timeouts.tunnel_idle.0,
             lifetime: timeouts.tunnel_lifetime.map(|lifetime| lifetime.0),
         }),

@@ -7,20 +7,16 @@ use super::account::Account;
 use super::connect::Upstream;
 use crate::access_log::ClosedBy;
 use crate::http::answer::CONNECTION_ESTABLISHED;
-use crate::relay::{self, Bounds, End, Side};
+use crate::relay::{self, Bounds, End, Leg, Side};
 use crate::uring::{self, Socket};
 use crate::worker::{Snapshot, Worker};
 
 /// Two connected sockets and what goes over them first.
 pub struct Tunnel {
     /// Who asked.
-    pub client: Socket,
+    pub client: Leg,
     /// What was asked for.
-    pub upstream: Socket,
-    /// What the client sent already.
-    pub early_up: Vec<u8>,
-    /// What the upstream sent already.
-    pub early_down: Vec<u8>,
+    pub upstream: Leg,
     /// Longest silence.
     pub idle: Duration,
     /// Longest life.
@@ -43,25 +39,22 @@ pub async fn open(
     }
     let timeouts = &snapshot.config.timeouts;
     Some(Tunnel {
-        client,
-        upstream: upstream.socket,
-        early_up,
-        early_down: upstream.early,
+        client: Leg::new(client, early_up),
+        upstream: Leg::new(upstream.socket, upstream.early),
         idle: timeouts.tunnel_idle.0,
         lifetime: timeouts.tunnel_lifetime.map(|lifetime| lifetime.0),
     })
 }
 
 /// Relays to the end, and notes who ended it and why.
-pub async fn run(worker: &Rc<Worker>, tunnel: Tunnel, account: &Account) {
+pub async fn run(worker: &Rc<Worker>, tunnel: &Tunnel, account: &Account) {
     let _open = worker.metrics.tunnel();
     let bounds = Bounds {
         idle: tunnel.idle,
         until: tunnel.lifetime.map(|lifetime| uring::now() + lifetime),
         stop: &worker.stopping,
     };
-    let Tunnel { client, upstream, early_up, early_down, .. } = tunnel;
-    let end = relay::relay(client, upstream, early_up, early_down, bounds, &worker.pools, account).await;
+    let end = relay::relay(&tunnel.client, &tunnel.upstream, &bounds, &worker.pools, account).await;
     let (by, reason) = match end {
         End::Finished { first } => (closed_by(first), "eof"),
         End::Broken { side, error } => {

@@ -8,9 +8,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::Side;
+use super::{Leg, Side};
 use super::pools::{LeasedPipe, Pools};
-use crate::uring::{self, Socket, splice_from_socket, splice_to_socket};
+use crate::uring::{self, splice_from_socket, splice_to_socket};
 
 /// Bytes asked of one splice: more than a pipe's slots hold.
 const SPLICE: usize = 1 << 20;
@@ -32,8 +32,8 @@ pub(super) struct Shared {
 
 /// One direction: who is read, who is written, and what is noted.
 pub(super) struct Half<'a, C> {
-    pub(super) from: (&'a Socket, Side),
-    pub(super) to: (&'a Socket, Side),
+    pub(super) from: (&'a Leg, Side),
+    pub(super) to: (&'a Leg, Side),
     pub(super) shared: &'a Shared,
     pub(super) pools: &'a Pools,
     pub(super) count: C,
@@ -52,20 +52,20 @@ enum Copied {
 }
 
 impl<C: Fn(usize)> Half<'_, C> {
-    /// Passes on `early`, then everything that comes, then the end of the stream.
-    pub(super) async fn run(self, early: Vec<u8>) -> HalfEnd {
-        let end = self.pass_on(early).await;
+    /// Passes on what was read early, then everything that comes, then the end of the stream.
+    pub(super) async fn run(&self) -> HalfEnd {
+        let end = self.pass_on().await;
         if end.is_err() {
             self.shared.broken.set(true);
         } else if !self.shared.broken.get() {
             // The other side may be gone already; its own direction says so.
-            let _ = self.to.0.shutdown_write();
+            let _ = self.to.0.socket.shutdown_write();
         }
         end
     }
 
-    async fn pass_on(&self, early: Vec<u8>) -> HalfEnd {
-        self.write_rest(early).await?;
+    async fn pass_on(&self) -> HalfEnd {
+        self.write_rest(self.from.0.early.take()).await?;
         let mut bulk = false;
         let mut turn = 0;
         loop {
@@ -97,13 +97,13 @@ impl<C: Fn(usize)> Half<'_, C> {
     /// Reads once into the worker's scratch buffer and writes at once what came.
     fn copy_once(&self, turn: &mut usize) -> Result<Copied, (Side, io::Error)> {
         self.pools.with_scratch(|scratch| {
-            let got = match self.from.0.try_read(scratch) {
+            let got = match self.from.0.socket.try_read(scratch) {
                 Ok(0) => return Ok(Copied::End),
                 Ok(got) => got,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Copied::Drained),
                 Err(e) => return Err((self.from.1, e)),
             };
-            let sent = match self.to.0.try_write(&scratch[..got]) {
+            let sent = match self.to.0.socket.try_write(&scratch[..got]) {
                 Ok(sent) => sent,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
                 Err(e) => return Err((self.to.1, e)),
@@ -128,7 +128,7 @@ impl<C: Fn(usize)> Half<'_, C> {
         let _held = self.pools.hold_rest();
         let mut sent = 0;
         while sent < rest.len() {
-            match self.to.0.try_write(&rest[sent..]) {
+            match self.to.0.socket.try_write(&rest[sent..]) {
                 Ok(n) => {
                     self.note(n);
                     sent += n;
@@ -148,7 +148,7 @@ impl<C: Fn(usize)> Half<'_, C> {
     ) -> Result<Spliced, (Side, io::Error)> {
         let mut passed = 0;
         loop {
-            match splice_from_socket(self.from.0.as_fd(), pipe.pipe(), SPLICE) {
+            match splice_from_socket(self.from.0.socket.as_fd(), pipe.pipe(), SPLICE) {
                 Ok(0) => return Ok(Spliced::End),
                 Ok(got) => pipe.filled(got),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
@@ -159,7 +159,7 @@ impl<C: Fn(usize)> Half<'_, C> {
                 Err(e) => return Err((self.from.1, e)),
             }
             while pipe.holds() > 0 {
-                match splice_to_socket(pipe.pipe(), self.to.0.as_fd(), pipe.holds()) {
+                match splice_to_socket(pipe.pipe(), self.to.0.socket.as_fd(), pipe.holds()) {
                     Ok(sent) => {
                         pipe.emptied(sent);
                         passed += sent;
@@ -185,14 +185,14 @@ impl<C: Fn(usize)> Half<'_, C> {
     }
 
     async fn wait_readable(&self) -> HalfEnd {
-        self.from.0.readable().await.map_err(|e| (self.from.1, e))
+        self.from.0.socket.readable().await.map_err(|e| (self.from.1, e))
     }
 
     /// Waits for room, and meanwhile for the death of whoever is read: nothing else would tell of it, since a stalled
     /// direction does not read.
     async fn wait_writable(&self) -> HalfEnd {
-        let mut room = pin!(self.to.0.writable());
-        let mut reader = pin!(Some(self.from.0.readable()));
+        let mut room = pin!(self.to.0.socket.writable());
+        let mut reader = pin!(Some(self.from.0.socket.readable()));
         std::future::poll_fn(|cx| {
             if let Poll::Ready(ready) = room.as_mut().poll(cx) {
                 return Poll::Ready(ready.map_err(|e| (self.to.1, e)));
@@ -204,10 +204,10 @@ impl<C: Fn(usize)> Half<'_, C> {
                 if !ended {
                     return Poll::Pending;
                 }
-                if let Some(error) = self.from.0.take_error() {
+                if let Some(error) = self.from.0.socket.take_error() {
                     return Poll::Ready(Err((self.from.1, error)));
                 }
-                reader.set(Some(self.from.0.readable()));
+                reader.set(Some(self.from.0.socket.readable()));
             }
             reader.set(None);
             Poll::Pending

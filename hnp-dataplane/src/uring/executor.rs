@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::pin::Pin;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Instant;
 
 use async_task::Runnable;
+use pin_project_lite::pin_project;
 
 use super::timer::Timers;
 use super::{Driver, Mechanism, sys};
@@ -278,10 +280,9 @@ impl Drop for Entered {
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
     let worker = current();
     let remote = Arc::clone(&worker.remote);
-    let counted = Counted::new(&worker);
-    let task = async move {
-        let _counted = counted;
-        future.await;
+    let task = Counted {
+        future,
+        _count: Count::new(&worker),
     };
     let (runnable, task) = async_task::spawn_local(task, move |runnable| remote.schedule(runnable));
     task.detach();
@@ -321,16 +322,33 @@ pub async fn yield_now() {
     .await;
 }
 
-struct Counted(Rc<Worker>);
-
-impl Counted {
-    fn new(worker: &Rc<Worker>) -> Counted {
-        worker.tasks.set(worker.tasks.get() + 1);
-        Counted(Rc::clone(worker))
+pin_project! {
+    /// A task's future, counted. Written out, for an `async` block that awaits what it has captured holds it twice.
+    struct Counted<F> {
+        #[pin]
+        future: F,
+        _count: Count,
     }
 }
 
-impl Drop for Counted {
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}
+
+struct Count(Rc<Worker>);
+
+impl Count {
+    fn new(worker: &Rc<Worker>) -> Count {
+        worker.tasks.set(worker.tasks.get() + 1);
+        Count(Rc::clone(worker))
+    }
+}
+
+impl Drop for Count {
     fn drop(&mut self) {
         self.0.tasks.set(self.0.tasks.get() - 1);
     }

@@ -242,8 +242,13 @@ impl Socket {
         SockRef::from(&self.source.fd).shutdown(Shutdown::Write)
     }
 
-    /// Closes by a reset: the peer sees an error, not an end, and what was not yet sent is discarded.
+    /// Closes by a reset.
     pub fn reset(self) {
+        self.reset_on_close();
+    }
+
+    /// From now on closing means a reset: the peer sees an error, not an end, and what was not yet sent is discarded.
+    pub fn reset_on_close(&self) {
         // On a connection that is gone already this fails, and there is nobody left to tell.
         let _ = SockRef::from(&self.source.fd).set_linger(Some(Duration::ZERO));
     }
