@@ -121,6 +121,7 @@ pub async fn relay<L: Ledger>(
     let shared = Shared {
         active: Cell::new(uring::now()),
         broken: Cell::new(false),
+        ended: Cell::new(false),
     };
     let up = Half {
         from: (client, Side::Client),

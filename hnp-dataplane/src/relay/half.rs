@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) active: Cell<Instant>,
     /// A side broke: what still ends in order must not look to the other side as if everything had.
     pub(super) broken: Cell<bool>,
+    /// One direction has ended in order.
+    pub(super) ended: Cell<bool>,
 }
 
 /// One direction: who is read, who is written, and what is noted.
@@ -57,7 +59,8 @@ impl<C: Fn(usize)> Half<'_, C> {
         let end = self.pass_on().await;
         if end.is_err() {
             self.shared.broken.set(true);
-        } else if !self.shared.broken.get() {
+        } else if !self.shared.broken.get() && !self.shared.ended.replace(true) {
+            // Of two ends the second is told by closing.
             // The other side may be gone already; its own direction says so.
             let _ = self.to.0.socket.shutdown_write();
         }

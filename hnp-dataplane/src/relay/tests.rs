@@ -74,16 +74,9 @@ fn relayed<T: Send + 'static>(
             until,
             stop: &stop,
         };
-        let end = relay(
-            client,
-            upstream,
-            early_up,
-            Vec::new(),
-            bounds,
-            &pools,
-            &*counts,
-        )
-        .await;
+        let client = Leg::new(client, early_up);
+        let upstream = Leg::new(upstream, Vec::new());
+        let end = relay(&client, &upstream, &bounds, &pools, &*counts).await;
         let (up, down) = *counts.0.borrow();
         Outcome {
             end,
@@ -305,16 +298,9 @@ fn an_idle_relay_is_small() {
             until: None,
             stop: &stop,
         };
-        size_of_val(&relay(
-            socket(),
-            socket(),
-            Vec::new(),
-            Vec::new(),
-            bounds,
-            &pools,
-            &counts,
-        ))
+        let leg = || Leg::new(socket(), Vec::new());
+        size_of_val(&relay(&leg(), &leg(), &bounds, &pools, &counts))
     })
     .unwrap();
-    assert!(size <= 1792, "{size} bytes");
+    assert!(size <= 1280, "{size} bytes");
 }

@@ -129,14 +129,13 @@ impl Socket {
     pub async fn broken(&self) -> io::Error {
         let socket = SockRef::from(&self.source.fd);
         loop {
+            if let Err(error) = self.readable().await {
+                return error;
+            }
             match socket.peek(&mut [MaybeUninit::uninit()]) {
                 Ok(_) => std::future::pending().await,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if let Err(error) = self.readable().await {
-                        return error;
-                    }
-                }
                 Err(error) => return error,
             }
         }
@@ -154,22 +153,19 @@ impl Socket {
         )?;
         raw.set_tcp_nodelay(true)?;
         raw.set_keepalive(true)?;
-        let pending = match raw.connect(&address.into()) {
-            Ok(()) => false,
-            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => true,
-            Err(e) => return Err(e),
+        let address = address.into();
+        let attempt = |raw: &socket2::Socket| match raw.connect(&address) {
+            Ok(()) => Ok(true),
+            // Asked again, the kernel tells how the attempt has ended: connected, the error, or not yet.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY)) => Ok(false),
+            Err(e) if e.raw_os_error() == Some(libc::EISCONN) => Ok(true),
+            Err(e) => Err(e),
         };
+        let mut connected = attempt(&raw)?;
         let socket = Socket::from_fd(raw.into())?;
-        while pending {
+        while !connected {
             socket.writable().await?;
-            let raw = SockRef::from(&socket.source.fd);
-            if let Some(error) = raw.take_error()? {
-                return Err(error);
-            }
-            // A wait may end without cause; only a connected socket has a peer.
-            if raw.peer_addr().is_ok() {
-                break;
-            }
+            connected = attempt(&SockRef::from(&socket.source.fd))?;
         }
         Ok(socket)
     }
