@@ -1,6 +1,10 @@
 //! What must hold of heads and content whatever bytes come, tried on random ones.
 
 #[path = "../../fuzz/src/oracle.rs"]
+#[expect(
+    unreachable_pub,
+    reason = "a public module of the fuzz crate, where it lives"
+)]
 mod oracle;
 
 use hnp_dataplane::http::{BodyFraming, parse_request};
