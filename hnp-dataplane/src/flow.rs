@@ -11,8 +11,8 @@
 //! [`serve`] is the path in code. A connection is entered in the account before anything is decided about it, and the
 //! account closes its books when it is dropped, so that a cancelled connection still has its log line.
 
-pub mod account;
 pub mod accept;
+pub mod account;
 pub mod authorize;
 pub mod connect;
 pub mod identify;
@@ -68,14 +68,23 @@ async fn negotiate(worker: &Rc<Worker>, mut client: Socket, account: &Account) -
                     }
                 };
                 return match connected {
-                    Ok(upstream) => relay::open(&snapshot, client, upstream, request.early, account).await,
+                    Ok(upstream) => {
+                        relay::open(&snapshot, client, upstream, request.early, account).await
+                    }
                     Err(answer) => refuse(client, account, &answer.about(&request.target)).await,
                 };
             }
-            Asked::Forward(request) => match Box::pin(connect::forward(worker, &snapshot, client, request, account)).await {
+            Asked::Forward(request) => match Box::pin(connect::forward(
+                worker, &snapshot, client, request, account,
+            ))
+            .await
+            {
                 Forwarded::Closed => return None,
                 Forwarded::Upgraded(tunnel) => return Some(tunnel),
-                Forwarded::Connect { client: again, received: head } => {
+                Forwarded::Connect {
+                    client: again,
+                    received: head,
+                } => {
                     client = again;
                     received = head;
                 }

@@ -138,10 +138,14 @@ fn mechanism(backend: Backend) -> anyhow::Result<Mechanism> {
     match (uring::why_unavailable(), backend) {
         (None, _) => Ok(Mechanism::IoUring),
         (Some(why), Backend::IoUring) => {
-            anyhow::bail!("`backend = \"io_uring\"`, but io_uring is not available: {why}; or set `backend = \"auto\"`")
+            anyhow::bail!(
+                "`backend = \"io_uring\"`, but io_uring is not available: {why}; or set `backend = \"auto\"`"
+            )
         }
         (Some(why), _) => {
-            tracing::warn!("io_uring is not available: {why}. Serving through epoll instead, at a little more CPU time");
+            tracing::warn!(
+                "io_uring is not available: {why}. Serving through epoll instead, at a little more CPU time"
+            );
             Ok(Mechanism::Epoll)
         }
     }
@@ -156,12 +160,23 @@ fn worker_count(config: &Config) -> usize {
 
 fn spawn_worker(start: Start, ended: mpsc::UnboundedSender<Ended>) -> io::Result<()> {
     let id = start.id;
-    thread::Builder::new().name(format!("hnp-worker-{id}")).spawn(move || {
-        // Tells of the end also when the worker panics.
-        let mut end = EndNotice { ended, end: Some(Ended { worker: id, outcome: Err("it panicked".to_owned()) }) };
-        let outcome = worker::run(start).map_err(|error| error.to_string());
-        end.end = Some(Ended { worker: id, outcome });
-    })?;
+    thread::Builder::new()
+        .name(format!("hnp-worker-{id}"))
+        .spawn(move || {
+            // Tells of the end also when the worker panics.
+            let mut end = EndNotice {
+                ended,
+                end: Some(Ended {
+                    worker: id,
+                    outcome: Err("it panicked".to_owned()),
+                }),
+            };
+            let outcome = worker::run(start).map_err(|error| error.to_string());
+            end.end = Some(Ended {
+                worker: id,
+                outcome,
+            });
+        })?;
     Ok(())
 }
 
@@ -180,15 +195,27 @@ impl Drop for EndNotice {
 }
 
 fn say_ready(config: &Config, workers: usize, mechanism: Mechanism) {
-    let addresses: Vec<String> = config.listener.address.iter().map(ToString::to_string).collect();
-    let upstream = config.upstream.as_ref().and_then(|upstream| upstream.url.host_str());
+    let addresses: Vec<String> = config
+        .listener
+        .address
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let upstream = config
+        .upstream
+        .as_ref()
+        .and_then(|upstream| upstream.url.host_str());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listening = addresses.join(","),
         workers,
         backend = mechanism.name(),
         upstream = upstream.unwrap_or("none"),
-        admin = config.admin.address.map(|address| address.to_string()).unwrap_or_else(|| "off".to_owned()),
+        admin = config
+            .admin
+            .address
+            .map(|address| address.to_string())
+            .unwrap_or_else(|| "off".to_owned()),
         "HNP is ready"
     );
 }

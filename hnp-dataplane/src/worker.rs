@@ -120,7 +120,11 @@ impl Worker {
     /// Why a connection whose code did not say so has ended.
     #[must_use]
     pub fn why_aborted(&self) -> (ClosedBy, &'static str) {
-        let reason = if self.stopping.fired() { "drain_deadline" } else { "aborted" };
+        let reason = if self.stopping.fired() {
+            "drain_deadline"
+        } else {
+            "aborted"
+        };
         (ClosedBy::Hnp, reason)
     }
 
@@ -162,7 +166,17 @@ pub struct Start {
 /// # Errors
 /// The kernel refuses the reactor or a listener.
 pub fn run(start: Start) -> std::io::Result<usize> {
-    let Start { id, workers, mechanism, listeners, shared, metrics, log, heart, phase } = start;
+    let Start {
+        id,
+        workers,
+        mechanism,
+        listeners,
+        shared,
+        metrics,
+        log,
+        heart,
+        phase,
+    } = start;
     let mut runtime = Runtime::new(mechanism)?;
     metrics.backend(mechanism.name());
     let worker = Rc::new(Worker {
@@ -184,7 +198,9 @@ pub fn run(start: Start) -> std::io::Result<usize> {
         housekeeper.log.flush();
         housekeeper.metrics.tasks(uring::task_count());
         let pools = housekeeper.pools.counts();
-        housekeeper.metrics.pipes(pools.pipes_spare, pools.pipes_leased);
+        housekeeper
+            .metrics
+            .pipes(pools.pipes_spare, pools.pipes_leased);
         // The one that all relays share lies idle between their turns.
         housekeeper.metrics.buffers(1, pools.buffers_held);
     });
@@ -198,7 +214,11 @@ async fn live(
     mut phase: watch::Receiver<Phase>,
 ) -> std::io::Result<usize> {
     for (address, listener) in listeners {
-        uring::spawn(accept::run(Rc::clone(&worker), Listener::from_fd(listener)?, address));
+        uring::spawn(accept::run(
+            Rc::clone(&worker),
+            Listener::from_fd(listener)?,
+            address,
+        ));
     }
     uring::spawn(async move {
         loop {

@@ -196,8 +196,12 @@ impl Cause {
             }
             Cause::Policy(_) => (403, ErrorType::HttpRequestDenied, Side::Policy),
             Cause::DnsTimeout(_) => (504, ErrorType::DnsTimeout, Side::Dns),
-            Cause::NoSuchName | Cause::NoAddress | Cause::Dns(_) => (502, ErrorType::DnsError, Side::Dns),
-            Cause::ResolverBusy | Cause::Local(_) => (503, ErrorType::ProxyInternalError, Side::Hnp),
+            Cause::NoSuchName | Cause::NoAddress | Cause::Dns(_) => {
+                (502, ErrorType::DnsError, Side::Dns)
+            }
+            Cause::ResolverBusy | Cause::Local(_) => {
+                (503, ErrorType::ProxyInternalError, Side::Hnp)
+            }
             Cause::ConnectTimeout { .. } => (504, ErrorType::ConnectionTimeout, Side::Upstream),
             Cause::Connect { error, .. } => match error.raw_os_error() {
                 Some(libc::ECONNREFUSED) => (502, ErrorType::ConnectionRefused, Side::Upstream),

@@ -86,24 +86,38 @@ fn turn_away(worker: &Rc<Worker>, client: Socket, address: SocketAddr, refusal: 
 }
 
 fn over_limit(refusal: &Refusal) -> Answer {
-    let side = if refusal.status == 429 { Side::Client } else { Side::Hnp };
-    Answer::new(refusal.status, ErrorType::ConnectionLimitReached, side, refusal.to_string())
-        .retry_after(Duration::from_secs(refusal.retry_after.into()))
+    let side = if refusal.status == 429 {
+        Side::Client
+    } else {
+        Side::Hnp
+    };
+    Answer::new(
+        refusal.status,
+        ErrorType::ConnectionLimitReached,
+        side,
+        refusal.to_string(),
+    )
+    .retry_after(Duration::from_secs(refusal.retry_after.into()))
 }
 
 /// Writes an answer, ends the stream and reads what still comes for a while: closing with unread bytes would make the kernel
 /// reset the connection, and the client might never see the answer (RFC 9112 section 9.6).
 pub async fn answer_and_close(client: Socket, answer: &[u8]) {
     // However it ends, the connection closes now.
-    let _: Result<io::Result<()>, uring::Elapsed> = uring::timeout(LINGER, client.write_all(answer)).await;
+    let _: Result<io::Result<()>, uring::Elapsed> =
+        uring::timeout(LINGER, client.write_all(answer)).await;
     linger::close(client, LINGER).await;
 }
 
 async fn exhausted(error: &io::Error) {
     let remedy = match error.raw_os_error() {
-        Some(libc::EMFILE) => "raise the limit of open files (LimitNOFILE=, ulimit -n) or lower limits.connections",
+        Some(libc::EMFILE) => {
+            "raise the limit of open files (LimitNOFILE=, ulimit -n) or lower limits.connections"
+        }
         Some(libc::ENFILE) => "raise fs.file-max",
-        Some(libc::ENOBUFS | libc::ENOMEM) => "the kernel is out of memory for sockets: see net.ipv4.tcp_mem",
+        Some(libc::ENOBUFS | libc::ENOMEM) => {
+            "the kernel is out of memory for sockets: see net.ipv4.tcp_mem"
+        }
         _ => "unexpected: trying again",
     };
     tracing::error!(%error, remedy, "HNP cannot accept connections for now; clients wait in the kernel's queue");

@@ -116,7 +116,13 @@ impl Account {
     }
 
     /// What is asked for, and how it will be served.
-    pub fn asked(&self, mode: &'static str, method: &str, target: Option<&Target>, path: Option<&str>) {
+    pub fn asked(
+        &self,
+        mode: &'static str,
+        method: &str,
+        target: Option<&Target>,
+        path: Option<&str>,
+    ) {
         let mut request = self.request.borrow_mut();
         request.begun = true;
         request.mode = Some(mode);
@@ -156,7 +162,13 @@ impl Account {
     }
 
     /// Where the connection goes and how long it took to get there.
-    pub fn dialled(&self, address: SocketAddr, parent: Option<Arc<str>>, resolve: Option<Duration>, connect: Duration) {
+    pub fn dialled(
+        &self,
+        address: SocketAddr,
+        parent: Option<Arc<str>>,
+        resolve: Option<Duration>,
+        connect: Duration,
+    ) {
         let mut request = self.request.borrow_mut();
         request.address = Some(address);
         request.parent = parent;
@@ -212,7 +224,9 @@ impl Account {
         }
         let verdict = request.decision.map(|decision| {
             let verdict = Verdict::new(decision.allowed, decision.reported);
-            self.worker.metrics.decision(verdict, decision.reason.code());
+            self.worker
+                .metrics
+                .decision(verdict, decision.reason.code());
             verdict
         });
         self.lines.set(self.lines.get() + 1);
@@ -223,7 +237,10 @@ impl Account {
             target: request.target.as_ref(),
             path: request.path.as_deref(),
             decision: verdict,
-            reason: request.decision.as_ref().map(|decision| decision.reason.code()),
+            reason: request
+                .decision
+                .as_ref()
+                .map(|decision| decision.reason.code()),
             address: request.address,
             parent: request.parent.as_deref(),
             status: request.status,

@@ -12,7 +12,9 @@ use crate::worker::Snapshot;
 /// # Errors
 /// 403 with the reason.
 pub fn target(snapshot: &Snapshot, account: &Account, target: &Target) -> Result<(), Answer> {
-    let decision = snapshot.policy.check_target(target, account.identity().as_deref());
+    let decision = snapshot
+        .policy
+        .check_target(target, account.identity().as_deref());
     account.decided(decision);
     if decision.allowed {
         Ok(())
@@ -25,7 +27,9 @@ pub fn target(snapshot: &Snapshot, account: &Account, target: &Target) -> Result
 #[must_use]
 pub fn refusal(decision: &Decision) -> Answer {
     let error = match decision.reason {
-        Reason::SpecialAddress { .. } | Reason::DeniedAddress { .. } => ErrorType::DestinationIpProhibited,
+        Reason::SpecialAddress { .. } | Reason::DeniedAddress { .. } => {
+            ErrorType::DestinationIpProhibited
+        }
         _ => ErrorType::HttpRequestDenied,
     };
     Answer::new(

@@ -44,7 +44,9 @@ pub async fn dial(
     let identity = account.identity();
     let decision = RefCell::new(None);
     let allowed = |address: IpAddr| {
-        let judged = snapshot.policy.check_address(target, address, identity.as_deref());
+        let judged = snapshot
+            .policy
+            .check_address(target, address, identity.as_deref());
         *decision.borrow_mut() = Some(judged);
         judged
     };
@@ -52,15 +54,29 @@ pub async fn dial(
         Ok(dialled) => {
             let named = matches!(target.host, Host::Name(_));
             if named && !dialled.via_parent {
-                worker.metrics.resolved(lookup(dialled.resolve.is_zero()), dialled.resolve);
+                worker
+                    .metrics
+                    .resolved(lookup(dialled.resolve.is_zero()), dialled.resolve);
             }
             worker.metrics.dialled(dialled.connect);
             if let Some(decision) = dialled.decision {
                 account.decided(stricter(account.decision(), decision));
             }
-            let parent = if dialled.via_parent { snapshot.parent.clone() } else { None };
-            account.dialled(dialled.address, parent, named.then_some(dialled.resolve), dialled.connect);
-            Ok(Upstream { socket: dialled.socket, early: dialled.early })
+            let parent = if dialled.via_parent {
+                snapshot.parent.clone()
+            } else {
+                None
+            };
+            account.dialled(
+                dialled.address,
+                parent,
+                named.then_some(dialled.resolve),
+                dialled.connect,
+            );
+            Ok(Upstream {
+                socket: dialled.socket,
+                early: dialled.early,
+            })
         }
         Err(error) => {
             if let (Cause::Policy(_), Some(decision)) = (&error.cause, decision.into_inner()) {
@@ -69,7 +85,9 @@ pub async fn dial(
                 worker.metrics.dial_error(error.code());
             }
             if matches!(error.side(), At::Dns) {
-                worker.metrics.resolved(DnsLookup::Failed, snapshot.config.timeouts.resolve.0);
+                worker
+                    .metrics
+                    .resolved(DnsLookup::Failed, snapshot.config.timeouts.resolve.0);
             }
             Err(answer(&error))
         }
@@ -77,7 +95,11 @@ pub async fn dial(
 }
 
 fn lookup(at_once: bool) -> DnsLookup {
-    if at_once { DnsLookup::Hit } else { DnsLookup::Miss }
+    if at_once {
+        DnsLookup::Hit
+    } else {
+        DnsLookup::Miss
+    }
 }
 
 /// Of the decisions on name and address the one that says more: a refusal that was only reported outlasts what came after.
@@ -95,7 +117,12 @@ fn answer(error: &DialError) -> Answer {
         At::Dns | At::Upstream | At::Parent => Side::Upstream,
         At::Hnp => Side::Hnp,
     };
-    Answer::new(error.status(), error.error_type(), side, error.cause.to_string())
+    Answer::new(
+        error.status(),
+        error.error_type(),
+        side,
+        error.cause.to_string(),
+    )
 }
 
 /// Forwards this and the following requests of a connection. Gives a tunnel when one of them was upgraded.
@@ -113,7 +140,13 @@ pub async fn forward(
         idle_timeout: timeouts.http_idle.0,
     };
     let traffic = Rc::new(Traffic::default());
-    let mut gate = Stages { worker, snapshot, account, traffic: Rc::clone(&traffic), entered: (0, 0) };
+    let mut gate = Stages {
+        worker,
+        snapshot,
+        account,
+        traffic: Rc::clone(&traffic),
+        entered: (0, 0),
+    };
     match forward::serve(client, request.received, options, traffic, &mut gate).await {
         End::Closed => Forwarded::Closed,
         End::Connect { client, received } => Forwarded::Connect { client, received },
@@ -155,7 +188,8 @@ struct Stages<'a> {
 impl Stages<'_> {
     fn enter_traffic(&mut self) {
         let so_far = (self.traffic.up.get(), self.traffic.down.get());
-        self.account.exchanged(so_far.0 - self.entered.0, so_far.1 - self.entered.1);
+        self.account
+            .exchanged(so_far.0 - self.entered.0, so_far.1 - self.entered.1);
         self.entered = so_far;
     }
 }
@@ -169,12 +203,19 @@ impl Drop for Stages<'_> {
 
 impl Gate for Stages<'_> {
     async fn admit(&mut self, head: &RequestHead<'_>, target: &Target) -> Result<(), Answer> {
-        self.account.asked("forward", head.method, Some(target), Some(head.target.path()));
+        self.account.asked(
+            "forward",
+            head.method,
+            Some(target),
+            Some(head.target.path()),
+        );
         let admitted = async {
             identify::client(self.snapshot, head.proxy_authorization(), self.account).await?;
             authorize::target(self.snapshot, self.account, target)
         };
-        admitted.await.map_err(|answer: Answer| answer.about(target))
+        admitted
+            .await
+            .map_err(|answer: Answer| answer.about(target))
     }
 
     async fn connect(&mut self, target: &Target) -> Result<Socket, Answer> {
@@ -198,7 +239,8 @@ impl Gate for Stages<'_> {
             ExchangeEnd::Upgraded => return,
             ExchangeEnd::Answered(answer) | ExchangeEnd::Cut(answer) => {
                 self.account.answered(answer);
-                self.account.closed(closer(answer.side()), answer.error_type().token());
+                self.account
+                    .closed(closer(answer.side()), answer.error_type().token());
             }
             ExchangeEnd::ClientGone => self.account.closed(ClosedBy::Client, "aborted"),
         }

@@ -57,7 +57,8 @@ pub async fn read(
     account: &Account,
 ) -> Result<Option<Asked>, Answer> {
     let limit = snapshot.config.timeouts.head.0;
-    let Ok(read) = uring::timeout(limit, head(worker, snapshot, client, received, account)).await else {
+    let Ok(read) = uring::timeout(limit, head(worker, snapshot, client, received, account)).await
+    else {
         account.closed(ClosedBy::Hnp, "head_timeout");
         return Err(Answer::head_timeout(limit));
     };
@@ -75,7 +76,11 @@ pub async fn read(
 ///
 /// # Errors
 /// 407 without credentials that do; 503 when there are too many to check.
-pub async fn client(snapshot: &Snapshot, credentials: Option<&[u8]>, account: &Account) -> Result<(), Answer> {
+pub async fn client(
+    snapshot: &Snapshot,
+    credentials: Option<&[u8]>,
+    account: &Account,
+) -> Result<(), Answer> {
     if let Some(auth) = &snapshot.auth {
         account.identified(auth.check(credentials).await.map_err(Answer::from)?);
     }
@@ -111,7 +116,9 @@ async fn head(
                 &received[..]
             };
             match parser.parse(bytes, &snapshot.head) {
-                Ok(Some((head, length))) => understood(&head, bytes, length, account).map(Step::Done),
+                Ok(Some((head, length))) => {
+                    understood(&head, bytes, length, account).map(Step::Done)
+                }
                 Ok(None) => {
                     if received.is_empty() {
                         received.extend_from_slice(&scratch[..got]);
@@ -171,14 +178,23 @@ enum Step {
 
 fn left(account: &Account, reason: &'static str, error: Option<&std::io::Error>) {
     account.closed(ClosedBy::Client, reason);
-    let when = if account.has_begun() { "in the middle of" } else { "before" };
+    let when = if account.has_begun() {
+        "in the middle of"
+    } else {
+        "before"
+    };
     match error {
         Some(error) => account.detail(format!("the client left {when} a request: {error}")),
         None => account.detail(format!("the client left {when} a request")),
     }
 }
 
-fn understood(head: &RequestHead<'_>, bytes: &[u8], length: usize, account: &Account) -> Result<Read, HeadError> {
+fn understood(
+    head: &RequestHead<'_>,
+    bytes: &[u8],
+    length: usize,
+    account: &Account,
+) -> Result<Read, HeadError> {
     let target = head.proxy_target()?;
     let asked = if head.is_connect() {
         account.asked("tunnel", head.method, Some(target), None);
@@ -187,8 +203,15 @@ fn understood(head: &RequestHead<'_>, bytes: &[u8], length: usize, account: &Acc
             early: bytes[length..].to_vec(),
         })
     } else {
-        account.asked("forward", head.method, Some(target), Some(head.target.path()));
-        Asked::Forward(ForwardRequest { received: bytes.to_vec() })
+        account.asked(
+            "forward",
+            head.method,
+            Some(target),
+            Some(head.target.path()),
+        );
+        Asked::Forward(ForwardRequest {
+            received: bytes.to_vec(),
+        })
     };
     Ok(Read {
         asked,

@@ -31,7 +31,8 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
             " (no interface of this host has that address: correct listener.address)".to_owned()
         }
         io::ErrorKind::PermissionDenied => {
-            " (ports below 1024 need CAP_NET_BIND_SERVICE: grant it or choose another port)".to_owned()
+            " (ports below 1024 need CAP_NET_BIND_SERVICE: grant it or choose another port)"
+                .to_owned()
         }
         _ => String::new(),
     }
@@ -41,7 +42,10 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
 ///
 /// # Errors
 /// The first address that cannot be bound; nothing is served then.
-pub fn bind(listener: &model::Listener, workers: usize) -> Result<Vec<Vec<(SocketAddr, OwnedFd)>>, ListenError> {
+pub fn bind(
+    listener: &model::Listener,
+    workers: usize,
+) -> Result<Vec<Vec<(SocketAddr, OwnedFd)>>, ListenError> {
     for &address in &listener.address {
         ours_alone(address).map_err(|source| ListenError { address, source })?;
     }
@@ -51,7 +55,9 @@ pub fn bind(listener: &model::Listener, workers: usize) -> Result<Vec<Vec<(Socke
     let one = || {
         let bound = listener.address.iter().map(|&address| {
             let bound = Listener::bind(address, &options);
-            bound.map(|fd| (address, fd)).map_err(|source| ListenError { address, source })
+            bound
+                .map(|fd| (address, fd))
+                .map_err(|source| ListenError { address, source })
         });
         bound.collect()
     };

@@ -34,7 +34,9 @@ pub async fn open(
     account.status(200);
     if let Err(error) = client.write_all(CONNECTION_ESTABLISHED).await {
         account.closed(ClosedBy::Client, "reset");
-        account.detail(format!("the client was gone before it could be told that it is connected: {error}"));
+        account.detail(format!(
+            "the client was gone before it could be told that it is connected: {error}"
+        ));
         return None;
     }
     let timeouts = &snapshot.config.timeouts;
@@ -54,12 +56,22 @@ pub async fn run(worker: &Rc<Worker>, tunnel: &Tunnel, account: &Account) {
         until: tunnel.lifetime.map(|lifetime| uring::now() + lifetime),
         stop: &worker.stopping,
     };
-    let end = relay::relay(&tunnel.client, &tunnel.upstream, &bounds, &worker.pools, account).await;
+    let end = relay::relay(
+        &tunnel.client,
+        &tunnel.upstream,
+        &bounds,
+        &worker.pools,
+        account,
+    )
+    .await;
     let (by, reason) = match end {
         End::Finished { first } => (closed_by(first), "eof"),
         End::Broken { side, error } => {
             account.detail(format!("the connection to the {side} broke: {error}"));
-            (closed_by(side), if is_reset(&error) { "reset" } else { "error" })
+            (
+                closed_by(side),
+                if is_reset(&error) { "reset" } else { "error" },
+            )
         }
         End::Idle => (ClosedBy::Hnp, "idle_timeout"),
         End::Expired => (ClosedBy::Hnp, "lifetime"),

@@ -8,8 +8,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::{Leg, Side};
 use super::pools::{LeasedPipe, Pools};
+use super::{Leg, Side};
 use crate::uring::{self, splice_from_socket, splice_to_socket};
 
 /// Bytes asked of one splice: more than a pipe's slots hold.
@@ -188,7 +188,12 @@ impl<C: Fn(usize)> Half<'_, C> {
     }
 
     async fn wait_readable(&self) -> HalfEnd {
-        self.from.0.socket.readable().await.map_err(|e| (self.from.1, e))
+        self.from
+            .0
+            .socket
+            .readable()
+            .await
+            .map_err(|e| (self.from.1, e))
     }
 
     /// Waits for room, and meanwhile for the death of whoever is read: nothing else would tell of it, since a stalled
@@ -203,7 +208,10 @@ impl<C: Fn(usize)> Half<'_, C> {
             // More bytes end this wait as well, once for each arrival; the end of the stream ends it always, and then there
             // is nothing left to wait for. Either way reading begins with a try again once there is room.
             for _ in 0..2 {
-                let ended = reader.as_mut().as_pin_mut().is_some_and(|wait| wait.poll(cx).is_ready());
+                let ended = reader
+                    .as_mut()
+                    .as_pin_mut()
+                    .is_some_and(|wait| wait.poll(cx).is_ready());
                 if !ended {
                     return Poll::Pending;
                 }

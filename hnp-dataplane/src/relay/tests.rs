@@ -251,7 +251,13 @@ fn a_reset_is_seen_although_the_other_side_is_stalled() {
         assert_eq!(seen.0, 1, "the upstream was not told within 20 s");
         assert!(seen.1.unwrap().contains(PollFlags::POLLERR));
         assert!(
-            matches!(outcome.end, End::Broken { side: Side::Client, .. }),
+            matches!(
+                outcome.end,
+                End::Broken {
+                    side: Side::Client,
+                    ..
+                }
+            ),
             "{:?}",
             outcome.end
         );

@@ -94,7 +94,10 @@ impl Control<'_> {
             target,
             probe::system_resolver,
         ));
-        tokio::spawn(note_cache(Arc::clone(&self.shared), Arc::clone(&self.metrics)));
+        tokio::spawn(note_cache(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.metrics),
+        ));
         // The admin address answers to the very end, so that a drain can be watched.
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
         let admin = admin.map(|admin| {
@@ -130,7 +133,9 @@ impl Control<'_> {
         Arc::new(State {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.shared.health),
-            config: Box::new(move || Arc::clone(&loaded.read().unwrap_or_else(PoisonError::into_inner))),
+            config: Box::new(move || {
+                Arc::clone(&loaded.read().unwrap_or_else(PoisonError::into_inner))
+            }),
         })
     }
 
@@ -141,7 +146,10 @@ impl Control<'_> {
     /// The first hop to the upstream.
     fn probe_target(&self) -> Option<ProbeTarget> {
         let snapshot = self.shared.snapshot.load();
-        let direct = snapshot.upstream.as_ref().is_some_and(|upstream| !snapshot.dialer.via_parent(upstream));
+        let direct = snapshot
+            .upstream
+            .as_ref()
+            .is_some_and(|upstream| !snapshot.dialer.via_parent(upstream));
         ProbeTarget::of(&snapshot.config, direct)
     }
 
@@ -156,7 +164,12 @@ impl Control<'_> {
     }
 
     /// Loads the sources again. What is wrong with them is said and changes nothing.
-    fn reload(&mut self, cause: &str, watcher: Option<&Watcher>, probed: &watch::Sender<Option<ProbeTarget>>) {
+    fn reload(
+        &mut self,
+        cause: &str,
+        watcher: Option<&Watcher>,
+        probed: &watch::Sender<Option<ProbeTarget>>,
+    ) {
         let (fingerprint, outcome) = self.load_again();
         // Also what was refused is not refused again before it has changed.
         if let Some(watcher) = watcher {
@@ -166,10 +179,16 @@ impl Control<'_> {
         match outcome {
             Ok(()) => {
                 probed.send_replace(self.probe_target());
-                tracing::info!(cause, "configuration reloaded; it applies to new connections");
+                tracing::info!(
+                    cause,
+                    "configuration reloaded; it applies to new connections"
+                );
             }
             Err(error) => {
-                tracing::error!(cause, "the new configuration is not used, the old one stays: {error:#}");
+                tracing::error!(
+                    cause,
+                    "the new configuration is not used, the old one stays: {error:#}"
+                );
             }
         }
     }
@@ -190,7 +209,10 @@ impl Control<'_> {
             tracing::warn!("{}", warning.line());
         }
         if !ignored.is_empty() {
-            tracing::warn!("these changes take effect only at the next start: {}", ignored.join(", "));
+            tracing::warn!(
+                "these changes take effect only at the next start: {}",
+                ignored.join(", ")
+            );
         }
         self.shared.limits.update(&loaded.config.limits);
         if let Err(error) = self.telemetry.reload(&loaded.config.log) {
@@ -208,7 +230,11 @@ impl Control<'_> {
         ends: &mut mpsc::UnboundedReceiver<Ended>,
     ) -> ExitCode {
         let limit = self.shared.snapshot.load().config.timeouts.drain.0;
-        tracing::info!(cause, open = self.shared.limits.open(), "draining for at most {limit:?}; another signal ends it at once");
+        tracing::info!(
+            cause,
+            open = self.shared.limits.open(),
+            "draining for at most {limit:?}; another signal ends it at once"
+        );
         self.shared.health.set_draining();
         self.metrics.draining(true);
         self.phase.send_replace(Phase::Draining);
@@ -236,7 +262,10 @@ impl Control<'_> {
             outcome.failed = true;
         }
         if outcome.forced > 0 {
-            tracing::warn!(connections = outcome.forced, "drained, but these had to be ended by force");
+            tracing::warn!(
+                connections = outcome.forced,
+                "drained, but these had to be ended by force"
+            );
         } else {
             tracing::info!("drained: every connection finished");
         }

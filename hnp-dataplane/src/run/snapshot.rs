@@ -27,9 +27,16 @@ impl Compiler {
     ///
     /// # Errors
     /// What `config` names cannot be used: a file, a rule, a parent proxy.
-    pub(super) fn compile(&self, config: Config, old: Option<&Snapshot>) -> anyhow::Result<Snapshot> {
+    pub(super) fn compile(
+        &self,
+        config: Config,
+        old: Option<&Snapshot>,
+    ) -> anyhow::Result<Snapshot> {
         let resolver = match old {
-            Some(old) if old.config.dns == config.dns && old.config.timeouts.resolve == config.timeouts.resolve => {
+            Some(old)
+                if old.config.dns == config.dns
+                    && old.config.timeouts.resolve == config.timeouts.resolve =>
+            {
                 old.resolver.clone()
             }
             _ => Resolver::start(&config, self.control.clone())?,
@@ -52,5 +59,9 @@ impl Compiler {
 /// `host:port` of the parent proxy, for the log.
 fn parent_name(config: &Config) -> Option<String> {
     let parent = &config.upstream.as_ref()?.parent.as_ref()?.url;
-    Some(format!("{}:{}", parent.host_str()?, parent.port_or_known_default()?))
+    Some(format!(
+        "{}:{}",
+        parent.host_str()?,
+        parent.port_or_known_default()?
+    ))
 }

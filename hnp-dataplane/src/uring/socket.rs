@@ -157,7 +157,9 @@ impl Socket {
         let attempt = |raw: &socket2::Socket| match raw.connect(&address) {
             Ok(()) => Ok(true),
             // Asked again, the kernel tells how the attempt has ended: connected, the error, or not yet.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY)) => Ok(false),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY)) => {
+                Ok(false)
+            }
             Err(e) if e.raw_os_error() == Some(libc::EISCONN) => Ok(true),
             Err(e) => Err(e),
         };
