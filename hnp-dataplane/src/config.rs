@@ -1,6 +1,6 @@
 //! The configuration: a TOML file, the environment and flags over it, checked before anything starts.
 //!
-//! [`load`] reads the [`Sources`] and says everything that is wrong with them at once; [`model::Config`] is what is left
+//! [`load()`] reads the [`Sources`] and says everything that is wrong with them at once; [`model::Config`] is what is left
 //! when nothing is. `docs/configuration.md` is the users' view of the same.
 
 mod checks;

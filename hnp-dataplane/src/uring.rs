@@ -66,6 +66,10 @@ pub fn run<F: Future>(mechanism: Mechanism, future: F) -> io::Result<F::Output> 
 }
 
 /// The kernel side of a runtime.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each thread, and a box would cost every wait an indirection"
+)]
 enum Driver {
     Ring(ring::Ring),
     Epoll(epoll::Epoll),

@@ -1,7 +1,7 @@
 //! Every key that the file may hold: one list that checks files, suggests spellings and writes `docs/configuration.md`.
 //!
 //! Serde would stop at the first mistake and name no neighbour; this list finds all of them, with places. That it says the
-//! same as the types of [`model`](super::model) is what the tests beside it and in [`reference`](super::reference) hold.
+//! same as the types of [`model`](super::model) is what the tests beside it and in `reference` hold.
 
 use super::checks::{self, Check};
 
