@@ -21,7 +21,7 @@ mod timer;
 
 use std::future::Future;
 use std::io;
-use std::time::Instant;
+use std::time::Duration;
 
 pub use executor::{Runtime, now, spawn, task_count, yield_now};
 pub use ring::why_unavailable;
@@ -83,12 +83,12 @@ impl Driver {
         })
     }
 
-    /// Hands new waits to the kernel and collects what became ready; sleeps until something did, `until` came (`None`: no
+    /// Hands new waits to the kernel and collects what became ready; sleeps until something did, `limit` is over (`None`: no
     /// limit) or another thread woke this one, unless `busy`.
-    fn turn(&mut self, busy: bool, until: Option<Instant>, wake: &sys::WakeFd) -> io::Result<()> {
+    fn turn(&mut self, busy: bool, limit: Option<Duration>, wake: &sys::WakeFd) -> io::Result<()> {
         match self {
-            Driver::Ring(ring) => ring.turn(busy, until, wake),
-            Driver::Epoll(epoll) => epoll.turn(busy, until, wake),
+            Driver::Ring(ring) => ring.turn(busy, limit, wake),
+            Driver::Epoll(epoll) => epoll.turn(busy, limit, wake),
         }
     }
 }

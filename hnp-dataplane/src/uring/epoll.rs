@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::Duration;
 
 use nix::sys::epoll::{Epoll as Fd, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slab::Slab;
@@ -102,10 +102,10 @@ impl Epoll {
     pub(super) fn turn(
         &mut self,
         busy: bool,
-        until: Option<Instant>,
+        limit: Option<Duration>,
         wake: &sys::WakeFd,
     ) -> io::Result<()> {
-        let count = match self.fd.wait(&mut self.events, timeout(busy, until)) {
+        let count = match self.fd.wait(&mut self.events, timeout(busy, limit)) {
             Ok(count) => count,
             Err(nix::Error::EINTR) => 0,
             Err(error) => return Err(error.into()),
@@ -136,13 +136,12 @@ impl Epoll {
 }
 
 /// Rounded up to the clock of epoll_wait(2), a millisecond: early would mean turning in circles until the time has come.
-fn timeout(busy: bool, until: Option<Instant>) -> EpollTimeout {
-    match until {
+fn timeout(busy: bool, limit: Option<Duration>) -> EpollTimeout {
+    match limit {
         _ if busy => EpollTimeout::ZERO,
         None => EpollTimeout::NONE,
-        Some(until) => {
-            let left = until.saturating_duration_since(Instant::now());
-            let millis = left.as_nanos().div_ceil(1_000_000);
+        Some(limit) => {
+            let millis = limit.as_nanos().div_ceil(1_000_000);
             EpollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX))
                 .unwrap_or(EpollTimeout::NONE)
         }

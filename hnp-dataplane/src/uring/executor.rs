@@ -111,14 +111,15 @@ impl Worker {
         let (main_woken, main_waker) = self.main_waker();
         let mut main_cx = TaskContext::from_waker(&main_waker);
         loop {
+            // The one look at the clock of a turn; what the turn itself takes, timers may be late.
             self.now.set(Instant::now());
+            self.fire_timers();
             if main_woken.swap(false, Ordering::AcqRel)
                 && main.as_mut().poll(&mut main_cx).is_ready()
             {
                 return;
             }
             self.run_tasks();
-            self.fire_timers();
             self.take_remote();
             if self.ready.borrow().is_empty()
                 && !main_woken.load(Ordering::Acquire)
@@ -145,10 +146,6 @@ impl Worker {
     }
 
     fn fire_timers(&self) {
-        if self.timers.borrow().next().is_none() {
-            return;
-        }
-        self.now.set(Instant::now());
         loop {
             let due = self.timers.borrow_mut().pop_due(self.now.get());
             match due {
@@ -170,8 +167,9 @@ impl Worker {
         let busy = !self.ready.borrow().is_empty()
             || self.remote.has_woken.load(Ordering::SeqCst)
             || main_woken.load(Ordering::SeqCst);
-        let until = self.timers.borrow().next();
-        let turned = self.driver.borrow_mut().turn(busy, until, &self.remote.fd);
+        let next = self.timers.borrow().next();
+        let limit = next.map(|at| at.saturating_duration_since(self.now.get()));
+        let turned = self.driver.borrow_mut().turn(busy, limit, &self.remote.fd);
         self.remote.asleep.store(false, Ordering::SeqCst);
         if let Err(error) = turned {
             panic!("the kernel refuses to wait for events: {error}");

@@ -11,7 +11,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::Duration;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -200,7 +200,7 @@ impl Ring {
     pub(super) fn turn(
         &mut self,
         busy: bool,
-        until: Option<Instant>,
+        limit: Option<Duration>,
         wake: &sys::WakeFd,
     ) -> io::Result<()> {
         if !self.wake_armed {
@@ -208,7 +208,7 @@ impl Ring {
             self.push(&poll.build().user_data(WAKE));
             self.wake_armed = true;
         }
-        self.enter(busy, until)?;
+        self.enter(busy, limit)?;
         while let Some(entry) = self.next_completion() {
             self.complete(&entry, wake);
         }
@@ -220,13 +220,10 @@ impl Ring {
         self.ring.completion().next()
     }
 
-    fn enter(&mut self, busy: bool, until: Option<Instant>) -> io::Result<()> {
-        let timeout = match until {
+    fn enter(&mut self, busy: bool, limit: Option<Duration>) -> io::Result<()> {
+        let timeout = match limit {
             _ if busy => Some(Timespec::new()),
-            Some(until) => Some(Timespec::from(
-                until.saturating_duration_since(Instant::now()),
-            )),
-            None => None,
+            limit => limit.map(Timespec::from),
         };
         // Waiting for one completion, if only for no time at all, is what makes the kernel run deferred task work.
         let entered = match &timeout {
