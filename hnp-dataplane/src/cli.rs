@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
+mod certs;
 mod config;
 mod run;
 
@@ -24,6 +25,7 @@ pub(crate) const USAGE: u8 = 2;
   PROXY_URL=https://app.harness.io hnp run     listen on port 7777, reach only that host
   hnp run --config hnp.toml                    serve what a file says
   hnp config check --config hnp.toml           say everything that is wrong with it
+  hnp certs ca                                 make a test CA
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration."
 )]
@@ -51,6 +53,17 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Make test certificates, print the Kubernetes secret, say what a certificate or key file holds.
+    #[command(after_help = "Examples:
+  hnp certs ca                                         a CA: ca.crt and ca.key
+  hnp certs client                                     client.crt and client.key, signed by it
+  hnp certs server --san hnp.example.com               server.crt and server.key
+  hnp certs secret --namespace hce                     the manifest, for kubectl apply -f -
+  hnp certs inspect ca.crt client.crt client.key       what each is, and whether they fit")]
+    Certs {
+        #[command(subcommand)]
+        command: certs::CertsCommand,
     },
 }
 
@@ -143,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Config {
             command: ConfigCommand::Show(args),
         } => config::show(&args.sources.into_sources(), args.json),
+        Command::Certs { command } => certs::run(command),
     }
 }
 

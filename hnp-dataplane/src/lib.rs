@@ -4,6 +4,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub(crate) mod certs;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -1,0 +1,31 @@
+//! Certificates and keys as `hnp certs` handles them: test material, the Kubernetes secret, and what a file holds.
+
+mod facts;
+mod file;
+pub(crate) mod inspect;
+pub(crate) mod make;
+mod report;
+pub(crate) mod secret;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+/// What is wrong with a file, and what to do about it.
+#[derive(Debug, Clone, Serialize, thiserror::Error)]
+#[error("{file}: {fault}; {remedy}")]
+pub(crate) struct Fault {
+    file: String,
+    fault: String,
+    remedy: String,
+}
+
+impl Fault {
+    fn new(file: &Path, fault: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            file: file.display().to_string(),
+            fault: fault.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
