@@ -19,12 +19,10 @@ pub mod identify;
 pub mod listen;
 pub mod relay;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::access_log::ClosedBy;
 use crate::http::answer::Answer;
-use crate::policy::limits::Permit;
 use crate::target::Target;
 use crate::uring::Socket;
 use crate::worker::{Snapshot, Worker};
@@ -33,9 +31,9 @@ use connect::{Forwarded, Upstream};
 use identify::Asked;
 use relay::Tunnel;
 
-/// Serves one client connection from its first byte to its end.
-pub async fn serve(worker: Rc<Worker>, client: Socket, address: SocketAddr, permit: Permit) {
-    let account = Account::open(&worker, address, permit);
+/// Serves one client connection from its first byte to its end. It is in the account already, so that a drain which begins
+/// before this runs knows of it.
+pub async fn serve(worker: Rc<Worker>, client: Socket, account: Account) {
     if let Some(tunnel) = negotiate(&worker, client, &account).await {
         relay::run(&worker, &tunnel, &account).await;
     }

@@ -62,7 +62,10 @@ pub async fn run(worker: Rc<Worker>, listener: Listener, address: SocketAddr) {
 
 fn admit(worker: &Rc<Worker>, client: Socket, address: SocketAddr) {
     match worker.shared.limits.try_admit(address.ip()) {
-        Ok(permit) => uring::spawn(super::serve(Rc::clone(worker), client, address, permit)),
+        Ok(permit) => {
+            let account = Account::open(worker, address, permit);
+            uring::spawn(super::serve(Rc::clone(worker), client, account));
+        }
         Err(refusal) => turn_away(worker, client, address, &refusal),
     }
 }
