@@ -23,8 +23,8 @@ use std::rc::Rc;
 
 use crate::access_log::ClosedBy;
 use crate::http::answer::Answer;
+use crate::stream::Stream;
 use crate::target::Target;
-use crate::uring::Socket;
 use crate::worker::{Snapshot, Worker};
 use account::Account;
 use connect::{Forwarded, Upstream};
@@ -33,7 +33,7 @@ use relay::Tunnel;
 
 /// Serves one client connection from its first byte to its end. It is in the account already, so that a drain which begins
 /// before this runs knows of it.
-pub async fn serve(worker: Rc<Worker>, client: Socket, account: Account) {
+pub async fn serve(worker: Rc<Worker>, client: Stream, account: Account) {
     if let Some(tunnel) = negotiate(&worker, client, &account).await {
         relay::run(&worker, &tunnel, &account).await;
     }
@@ -43,7 +43,7 @@ pub async fn serve(worker: Rc<Worker>, client: Socket, account: Account) {
 ///
 /// What dials and forwards lives in boxes of its own, for as long as it takes: neither a client that has yet to ask nor an
 /// idle tunnel pays for it.
-async fn negotiate(worker: &Rc<Worker>, mut client: Socket, account: &Account) -> Option<Tunnel> {
+async fn negotiate(worker: &Rc<Worker>, mut client: Stream, account: &Account) -> Option<Tunnel> {
     let mut received = Vec::new();
     loop {
         // The configuration of the moment, for this request and those that are forwarded after it.
@@ -102,7 +102,7 @@ async fn connect(
 }
 
 /// Tells the client why not, and closes so that the answer arrives.
-async fn refuse<T>(client: Socket, account: &Account, answer: &Answer) -> Option<T> {
+async fn refuse<T>(client: Stream, account: &Account, answer: &Answer) -> Option<T> {
     account.answered(answer);
     account.closed(ClosedBy::Hnp, answer.error_type().token());
     accept::answer_and_close(client, &answer.to_bytes()).await;

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 pub use pools::{PoolCounts, Pools};
 
 use crate::signal::Signal;
-use crate::uring::{self, Socket};
+use crate::stream::Stream;
+use crate::uring;
 use half::{Half, HalfEnd, Shared};
 
 /// A side of a connection.
@@ -96,7 +97,7 @@ pub enum End {
 /// One of the two connections of a relay.
 pub struct Leg {
     /// The connection.
-    pub socket: Socket,
+    pub stream: Stream,
     /// What was read from it already; passed on first.
     pub early: Cell<Vec<u8>>,
 }
@@ -104,9 +105,9 @@ pub struct Leg {
 impl Leg {
     /// A connection from which `early` was read already.
     #[must_use]
-    pub fn new(socket: Socket, early: Vec<u8>) -> Leg {
+    pub fn new(stream: Stream, early: Vec<u8>) -> Leg {
         let early = Cell::new(early);
-        Leg { socket, early }
+        Leg { stream, early }
     }
 }
 
@@ -145,8 +146,8 @@ pub async fn relay<L: Ledger>(
         End::Finished { .. } => {}
         // A reset must arrive as a reset, and what ends by force must not look complete to either side.
         End::Broken { .. } | End::Idle | End::Expired | End::Stopped => {
-            client.socket.reset_on_close();
-            upstream.socket.reset_on_close();
+            client.stream.reset_on_close();
+            upstream.stream.reset_on_close();
         }
     }
     end

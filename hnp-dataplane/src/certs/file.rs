@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls::crypto::ring::sign::any_supported_type;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
 
 use super::Fault;

@@ -13,7 +13,8 @@ use crate::http::answer::Answer;
 use crate::http::linger;
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::policy::limits::Refusal;
-use crate::uring::{self, Listener, Socket};
+use crate::stream::Stream;
+use crate::uring::{self, Listener};
 use crate::worker::Worker;
 
 /// Connections accepted before every other task has its turn.
@@ -33,7 +34,7 @@ pub async fn run(worker: Rc<Worker>, listener: Listener, address: SocketAddr) {
     while !worker.draining.fired() {
         match listener.try_accept() {
             Ok((client, address)) => {
-                admit(&worker, client, address);
+                admit(&worker, client.into(), address);
                 burst += 1;
                 if burst % BURST == 0 {
                     uring::yield_now().await;
@@ -55,12 +56,12 @@ pub async fn run(worker: Rc<Worker>, listener: Listener, address: SocketAddr) {
     }
     // Whoever is in the queue has been told by the kernel that it is connected.
     while let Ok((client, address)) = listener.try_accept() {
-        admit(&worker, client, address);
+        admit(&worker, client.into(), address);
     }
     worker.shared.health.listener_closed(worker.id, address);
 }
 
-fn admit(worker: &Rc<Worker>, client: Socket, address: SocketAddr) {
+fn admit(worker: &Rc<Worker>, client: Stream, address: SocketAddr) {
     match worker.shared.limits.try_admit(address.ip()) {
         Ok(permit) => {
             let account = Account::open(worker, address, permit);
@@ -71,7 +72,7 @@ fn admit(worker: &Rc<Worker>, client: Socket, address: SocketAddr) {
 }
 
 /// Answers a client that is over a limit, without reading what it asks for.
-fn turn_away(worker: &Rc<Worker>, client: Socket, address: SocketAddr, refusal: &Refusal) {
+fn turn_away(worker: &Rc<Worker>, client: Stream, address: SocketAddr, refusal: &Refusal) {
     let answer = over_limit(refusal);
     let account = Account::refused(worker, address);
     account.answered(&answer);
@@ -105,7 +106,7 @@ fn over_limit(refusal: &Refusal) -> Answer {
 
 /// Writes an answer, ends the stream and reads what still comes for a while: closing with unread bytes would make the kernel
 /// reset the connection, and the client might never see the answer (RFC 9112 section 9.6).
-pub async fn answer_and_close(client: Socket, answer: &[u8]) {
+pub async fn answer_and_close(client: Stream, answer: &[u8]) {
     // However it ends, the connection closes now.
     let _: Result<io::Result<()>, uring::Elapsed> =
         uring::timeout(LINGER, client.write_all(answer)).await;

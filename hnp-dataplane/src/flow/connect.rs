@@ -19,14 +19,14 @@ use crate::http::head::RequestHead;
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::policy::Decision;
 use crate::relay::Leg;
+use crate::stream::Stream;
 use crate::target::{Host, Target};
-use crate::uring::Socket;
 use crate::worker::{Snapshot, Worker};
 
 /// A connection to a target.
 pub struct Upstream {
     /// The connection.
-    pub socket: Socket,
+    pub stream: Stream,
     /// What came over it already.
     pub early: Vec<u8>,
 }
@@ -74,7 +74,7 @@ pub async fn dial(
                 dialled.connect,
             );
             Ok(Upstream {
-                socket: dialled.socket,
+                stream: dialled.socket.into(),
                 early: dialled.early,
             })
         }
@@ -129,7 +129,7 @@ fn answer(error: &DialError) -> Answer {
 pub async fn forward(
     worker: &Rc<Worker>,
     snapshot: &Arc<Snapshot>,
-    client: Socket,
+    client: Stream,
     request: ForwardRequest,
     account: &Account,
 ) -> Forwarded {
@@ -168,7 +168,7 @@ pub enum Forwarded {
     /// The next request is a CONNECT.
     Connect {
         /// Who asks.
-        client: Socket,
+        client: Stream,
         /// All that came of it.
         received: Vec<u8>,
     },
@@ -218,11 +218,11 @@ impl Gate for Stages<'_> {
             .map_err(|answer: Answer| answer.about(target))
     }
 
-    async fn connect(&mut self, target: &Target) -> Result<Socket, Answer> {
+    async fn connect(&mut self, target: &Target) -> Result<Stream, Answer> {
         let connected = dial(self.worker, self.snapshot, self.account, target).await;
         let upstream = connected.map_err(|answer| answer.about(target))?;
         if upstream.early.is_empty() {
-            return Ok(upstream.socket);
+            return Ok(upstream.stream);
         }
         let why = "it spoke before it was asked anything: it is no HTTP server";
         Err(Answer::new(502, ErrorType::HttpProtocolError, Side::Upstream, why).about(target))

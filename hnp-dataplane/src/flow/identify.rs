@@ -9,8 +9,9 @@ use super::account::Account;
 use crate::access_log::ClosedBy;
 use crate::http::answer::Answer;
 use crate::http::head::{HeadError, RequestHead, RequestParser};
+use crate::stream::Stream;
 use crate::target::Target;
-use crate::uring::{self, Socket};
+use crate::uring;
 use crate::worker::{Snapshot, Worker};
 
 /// How long HNP waits, when it drains, for a client that is connected and has sent nothing.
@@ -52,7 +53,7 @@ struct Read {
 pub async fn read(
     worker: &Rc<Worker>,
     snapshot: &Snapshot,
-    client: &Socket,
+    client: &Stream,
     received: Vec<u8>,
     account: &Account,
 ) -> Result<Option<Asked>, Answer> {
@@ -90,7 +91,7 @@ pub async fn client(
 async fn head(
     worker: &Rc<Worker>,
     snapshot: &Snapshot,
-    client: &Socket,
+    client: &Stream,
     mut received: Vec<u8>,
     account: &Account,
 ) -> Result<Option<Read>, Answer> {
@@ -156,7 +157,7 @@ async fn head(
 }
 
 /// Waits for something to read from a client that has asked for nothing yet. `false`: HNP drains, and will not wait for it.
-async fn first_byte(worker: &Worker, client: &Socket) -> std::io::Result<bool> {
+async fn first_byte(worker: &Worker, client: &Stream) -> std::io::Result<bool> {
     let mut readable = pin!(client.readable());
     tokio::select! {
         biased;

@@ -8,7 +8,8 @@ use super::connect::Upstream;
 use crate::access_log::ClosedBy;
 use crate::http::answer::CONNECTION_ESTABLISHED;
 use crate::relay::{self, Bounds, End, Leg, Side};
-use crate::uring::{self, Socket};
+use crate::stream::Stream;
+use crate::uring;
 use crate::worker::{Snapshot, Worker};
 
 /// Two connected sockets and what goes over them first.
@@ -26,7 +27,7 @@ pub struct Tunnel {
 /// Tells the client that its tunnel is there. `None`: the client is gone.
 pub async fn open(
     snapshot: &Snapshot,
-    client: Socket,
+    client: Stream,
     upstream: Upstream,
     early_up: Vec<u8>,
     account: &Account,
@@ -42,7 +43,7 @@ pub async fn open(
     let timeouts = &snapshot.config.timeouts;
     Some(Tunnel {
         client: Leg::new(client, early_up),
-        upstream: Leg::new(upstream.socket, upstream.early),
+        upstream: Leg::new(upstream.stream, upstream.early),
         idle: timeouts.tunnel_idle.0,
         lifetime: timeouts.tunnel_lifetime.map(|lifetime| lifetime.0),
     })

@@ -22,8 +22,9 @@ use super::answer::Answer;
 use super::head::{HeadError, HeadLimits, RequestHead, RequestParser, RequestTarget, Version};
 use super::proxy_status::{ErrorType, Side};
 use super::{linger, rewrite};
+use crate::stream::Stream;
 use crate::target::Target;
-use crate::uring::{self, Socket};
+use crate::uring;
 use buffer::Buffer;
 use exchange::{Failure, Plan};
 
@@ -44,7 +45,7 @@ pub trait Gate {
     ) -> impl Future<Output = Result<(), Answer>>;
 
     /// A fresh connection to a target that was admitted just before.
-    fn connect(&mut self, target: &Target) -> impl Future<Output = Result<Socket, Answer>>;
+    fn connect(&mut self, target: &Target) -> impl Future<Output = Result<Stream, Answer>>;
 
     /// A request has ended, one way or the other: the place for its log line.
     fn finished(&mut self, exchange: &Exchange);
@@ -131,7 +132,7 @@ pub enum End {
     /// The next request is a CONNECT: it belongs to the flow's first stage again. The bytes begin with its head.
     Connect {
         /// The client.
-        client: Socket,
+        client: Stream,
         /// All that came and has not been used.
         received: Vec<u8>,
     },
@@ -141,9 +142,9 @@ pub enum End {
 #[derive(Debug)]
 pub struct Upgraded {
     /// The client.
-    pub client: Socket,
+    pub client: Stream,
     /// The upstream.
-    pub upstream: Socket,
+    pub upstream: Stream,
     /// Who the upstream is.
     pub target: Target,
     /// Bytes of the client's for the upstream, to be written first.
@@ -155,7 +156,7 @@ pub struct Upgraded {
 /// Serves a client's connection from its first absolute-form request on. `received` is what was read already, from the first byte
 /// of that request's head.
 pub async fn serve<G: Gate>(
-    client: Socket,
+    client: Stream,
     received: Vec<u8>,
     options: Options,
     traffic: Rc<Traffic>,
@@ -192,7 +193,7 @@ enum Turn {
 
 /// A connection to an upstream, kept while requests name the same target.
 struct Upstream {
-    socket: Socket,
+    socket: Stream,
     target: Target,
     input: Buffer,
 }
@@ -206,7 +207,7 @@ impl Upstream {
 }
 
 struct Connection<'g, G> {
-    client: Socket,
+    client: Stream,
     input: Buffer,
     upstream: Option<Upstream>,
     options: Options,

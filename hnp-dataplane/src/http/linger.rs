@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::uring::{self, Socket};
+use crate::stream::Stream;
+use crate::uring;
 
 /// Bytes of a request that are thrown away before the connection is cut.
 const DISCARD_LIMIT: usize = 1 << 20;
@@ -11,7 +12,7 @@ const DISCARD_LIMIT: usize = 1 << 20;
 ///
 /// A socket closed with unread bytes answers with a reset, which can destroy the response on its way to the peer (RFC 9112
 /// section 9.6).
-pub async fn close(socket: Socket, limit: Duration) {
+pub async fn close(socket: Stream, limit: Duration) {
     if socket.shutdown_write().is_err() {
         return;
     }

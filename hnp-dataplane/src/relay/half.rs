@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
@@ -62,7 +62,7 @@ impl<C: Fn(usize)> Half<'_, C> {
         } else if !self.shared.broken.get() && !self.shared.ended.replace(true) {
             // Of two ends the second is told by closing.
             // The other side may be gone already; its own direction says so.
-            let _ = self.to.0.socket.shutdown_write();
+            let _ = self.to.0.stream.shutdown_write();
         }
         end
     }
@@ -76,8 +76,14 @@ impl<C: Fn(usize)> Half<'_, C> {
                 turn = 0;
                 uring::yield_now().await;
             }
-            if bulk && let Some(pipe) = self.pools.lease_pipe() {
-                match self.splice_on(pipe, &mut turn).await? {
+            if bulk
+                && let (Some(from), Some(to)) = (
+                    self.from.0.stream.spliceable(),
+                    self.to.0.stream.spliceable(),
+                )
+                && let Some(pipe) = self.pools.lease_pipe()
+            {
+                match self.splice_on(pipe, (from, to), &mut turn).await? {
                     Spliced::End => break,
                     Spliced::Drained { bulk: still } => bulk = still,
                 }
@@ -100,13 +106,13 @@ impl<C: Fn(usize)> Half<'_, C> {
     /// Reads once into the worker's scratch buffer and writes at once what came.
     fn copy_once(&self, turn: &mut usize) -> Result<Copied, (Side, io::Error)> {
         self.pools.with_scratch(|scratch| {
-            let got = match self.from.0.socket.try_read(scratch) {
+            let got = match self.from.0.stream.try_read(scratch) {
                 Ok(0) => return Ok(Copied::End),
                 Ok(got) => got,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Copied::Drained),
                 Err(e) => return Err((self.from.1, e)),
             };
-            let sent = match self.to.0.socket.try_write(&scratch[..got]) {
+            let sent = match self.to.0.stream.try_write(&scratch[..got]) {
                 Ok(sent) => sent,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
                 Err(e) => return Err((self.to.1, e)),
@@ -131,7 +137,7 @@ impl<C: Fn(usize)> Half<'_, C> {
         let _held = self.pools.hold_rest();
         let mut sent = 0;
         while sent < rest.len() {
-            match self.to.0.socket.try_write(&rest[sent..]) {
+            match self.to.0.stream.try_write(&rest[sent..]) {
                 Ok(n) => {
                     self.note(n);
                     sent += n;
@@ -147,11 +153,12 @@ impl<C: Fn(usize)> Half<'_, C> {
     async fn splice_on(
         &self,
         pipe: LeasedPipe<'_>,
+        (from, to): (BorrowedFd<'_>, BorrowedFd<'_>),
         turn: &mut usize,
     ) -> Result<Spliced, (Side, io::Error)> {
         let mut passed = 0;
         loop {
-            match splice_from_socket(self.from.0.socket.as_fd(), pipe.pipe(), SPLICE) {
+            match splice_from_socket(from, pipe.pipe(), SPLICE) {
                 Ok(0) => return Ok(Spliced::End),
                 Ok(got) => pipe.filled(got),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
@@ -162,7 +169,7 @@ impl<C: Fn(usize)> Half<'_, C> {
                 Err(e) => return Err((self.from.1, e)),
             }
             while pipe.holds() > 0 {
-                match splice_to_socket(pipe.pipe(), self.to.0.socket.as_fd(), pipe.holds()) {
+                match splice_to_socket(pipe.pipe(), to, pipe.holds()) {
                     Ok(sent) => {
                         pipe.emptied(sent);
                         passed += sent;
@@ -190,7 +197,7 @@ impl<C: Fn(usize)> Half<'_, C> {
     async fn wait_readable(&self) -> HalfEnd {
         self.from
             .0
-            .socket
+            .stream
             .readable()
             .await
             .map_err(|e| (self.from.1, e))
@@ -199,8 +206,8 @@ impl<C: Fn(usize)> Half<'_, C> {
     /// Waits for room, and meanwhile for the death of whoever is read: nothing else would tell of it, since a stalled
     /// direction does not read.
     async fn wait_writable(&self) -> HalfEnd {
-        let mut room = pin!(self.to.0.socket.writable());
-        let mut reader = pin!(Some(self.from.0.socket.readable()));
+        let mut room = pin!(self.to.0.stream.writable());
+        let mut reader = pin!(Some(self.from.0.stream.readable()));
         std::future::poll_fn(|cx| {
             if let Poll::Ready(ready) = room.as_mut().poll(cx) {
                 return Poll::Ready(ready.map_err(|e| (self.to.1, e)));
@@ -215,10 +222,10 @@ impl<C: Fn(usize)> Half<'_, C> {
                 if !ended {
                     return Poll::Pending;
                 }
-                if let Some(error) = self.from.0.socket.take_error() {
+                if let Some(error) = self.from.0.stream.take_error() {
                     return Poll::Ready(Err((self.from.1, error)));
                 }
-                reader.set(Some(self.from.0.socket.readable()));
+                reader.set(Some(self.from.0.stream.readable()));
             }
             reader.set(None);
             Poll::Pending

@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
 use crate::uring::Mechanism;
+use crate::uring::Socket;
 
 #[derive(Default)]
 struct Counts(RefCell<(usize, usize)>);
@@ -74,8 +75,8 @@ fn relayed<T: Send + 'static>(
             until,
             stop: &stop,
         };
-        let client = Leg::new(client, early_up);
-        let upstream = Leg::new(upstream, Vec::new());
+        let client = Leg::new(client.into(), early_up);
+        let upstream = Leg::new(upstream.into(), Vec::new());
         let end = relay(&client, &upstream, &bounds, &pools, &*counts).await;
         let (up, down) = *counts.0.borrow();
         Outcome {
@@ -304,7 +305,7 @@ fn an_idle_relay_is_small() {
             until: None,
             stop: &stop,
         };
-        let leg = || Leg::new(socket(), Vec::new());
+        let leg = || Leg::new(socket().into(), Vec::new());
         size_of_val(&relay(&leg(), &leg(), &bounds, &pools, &counts))
     })
     .unwrap();

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::uring::Socket;
+use crate::stream::Stream;
 
 /// Bytes of room at first.
 const SMALL: usize = 8 << 10;
@@ -62,7 +62,7 @@ impl Buffer {
     }
 
     /// Reads once. A read that fills all there is makes the next one larger, so that small exchanges stay small.
-    pub(super) fn try_fill(&mut self, socket: &Socket) -> io::Result<usize> {
+    pub(super) fn try_fill(&mut self, socket: &Stream) -> io::Result<usize> {
         if self.start > 0 {
             self.room.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -81,7 +81,7 @@ impl Buffer {
     }
 
     /// Reads at least a byte; 0 is the end of the stream. Dropping the future loses nothing.
-    pub(super) async fn fill(&mut self, socket: &Socket) -> io::Result<usize> {
+    pub(super) async fn fill(&mut self, socket: &Stream) -> io::Result<usize> {
         loop {
             match self.try_fill(socket) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket.readable().await?,

@@ -13,8 +13,9 @@ use crate::http::head::{BodyFraming, RequestHead, Version, content_length};
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::http::response::{ResponseHead, ResponseParser};
 use crate::http::rewrite;
+use crate::stream::Stream;
 use crate::target::{Host, Target};
-use crate::uring::{self, Socket};
+use crate::uring;
 
 /// Interim responses that one request may get.
 const INTERIM_LIMIT: usize = 32;
@@ -147,7 +148,7 @@ impl Shared {
     }
 
     /// Writes all of `bytes`, and lets every byte that leaves count as a sign of life.
-    async fn write_all(&self, to: &Socket, mut bytes: &[u8]) -> io::Result<()> {
+    async fn write_all(&self, to: &Stream, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match to.try_write(bytes) {
                 Ok(n) => {
@@ -164,7 +165,7 @@ impl Shared {
 
 /// Sends the request and passes the response on, both at once.
 pub(super) async fn run(
-    client: &Socket,
+    client: &Stream,
     input: &mut Buffer,
     upstream: &mut Upstream,
     plan: &Plan,
@@ -194,7 +195,7 @@ pub(super) async fn run(
 }
 
 async fn both_ways(
-    client: &Socket,
+    client: &Stream,
     input: &mut Buffer,
     upstream: &mut Upstream,
     plan: &Plan,
@@ -260,9 +261,9 @@ fn timed_out(limit: Duration, shared: &Shared) -> Answer {
 /// Sends the request, then watches the client while the response is on its way. Ends with what is kept if the response was
 /// complete first, and with the failure if the client goes away.
 async fn serve_request(
-    client: &Socket,
+    client: &Stream,
     input: &mut Buffer,
-    upstream: &Socket,
+    upstream: &Stream,
     plan: &Plan,
     shared: &Shared,
 ) -> Result<Kept, Failure> {
@@ -285,9 +286,9 @@ async fn serve_request(
 
 /// Sends head and content. An upstream that takes no more is no failure yet: its response may say why.
 async fn send_request(
-    client: &Socket,
+    client: &Stream,
     input: &mut Buffer,
-    upstream: &Socket,
+    upstream: &Stream,
     plan: &Plan,
     shared: &Shared,
 ) -> Result<(), Failure> {
@@ -330,8 +331,8 @@ fn bad_content(error: BodyError) -> Failure {
 
 /// The way back.
 struct Response<'a> {
-    upstream: &'a Socket,
-    client: &'a Socket,
+    upstream: &'a Stream,
+    client: &'a Stream,
     plan: &'a Plan,
     options: &'a Options,
     may_keep: bool,

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use super::*;
+use crate::uring::Socket;
 use crate::uring::{Mechanism, why_unavailable};
 
 /// Admits everything but `denied.test`; every name leads to the one origin.
@@ -27,16 +28,19 @@ impl Gate for Open {
         }
     }
 
-    async fn connect(&mut self, _: &Target) -> Result<Socket, Answer> {
+    async fn connect(&mut self, _: &Target) -> Result<Stream, Answer> {
         self.connected += 1;
-        Socket::connect(self.origin).await.map_err(|e| {
-            Answer::new(
-                502,
-                ErrorType::ConnectionRefused,
-                Side::Upstream,
-                e.to_string(),
-            )
-        })
+        Socket::connect(self.origin)
+            .await
+            .map(Stream::from)
+            .map_err(|e| {
+                Answer::new(
+                    502,
+                    ErrorType::ConnectionRefused,
+                    Side::Upstream,
+                    e.to_string(),
+                )
+            })
     }
 
     fn finished(&mut self, exchange: &Exchange) {
@@ -99,7 +103,7 @@ fn forwarded<T: Send + 'static>(
         accepted.set_nonblocking(true).unwrap();
         let traffic = Rc::new(Traffic::default());
         let served = uring::run(mechanism, async {
-            let socket = Socket::from_fd(accepted.into()).unwrap();
+            let socket = Stream::from(Socket::from_fd(accepted.into()).unwrap());
             let end = serve(socket, Vec::new(), options, Rc::clone(&traffic), &mut gate).await;
             // Sockets belong to the runtime: what a test looks at afterwards are the bytes.
             if let End::Upgraded(both) = &end {
@@ -845,7 +849,7 @@ fn the_future_of_a_connection_is_small() {
     };
     let size = uring::run(Mechanism::Epoll, async {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let socket = Socket::from_fd(ours.into()).unwrap();
+        let socket = Stream::from(Socket::from_fd(ours.into()).unwrap());
         let serving = serve(socket, Vec::new(), options(), Rc::default(), &mut gate);
         size_of_val(&serving)
     })
