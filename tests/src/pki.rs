@@ -55,7 +55,7 @@ impl Pki {
         write("server.crt", certificate.pem());
         write("server.key", key.serialize_pem());
 
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
