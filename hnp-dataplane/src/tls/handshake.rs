@@ -1,4 +1,5 @@
-//! Handshakes, driven on a worker's socket. Time limits are the caller's.
+//! Handshakes, driven on a worker's stream: a socket, or what another TLS stream carries (to a manager behind an `https://` parent
+//! proxy). Time limits are the caller's.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use rustls::{AlertDescription, ClientConfig, ServerConfig};
 use thiserror::Error;
 
 use super::TlsStream;
-use crate::uring::Socket;
+use crate::stream::Stream;
 
 /// What a client says before a configuration is chosen for it.
 #[derive(Debug, Clone)]
@@ -42,7 +43,7 @@ pub enum HandshakeError {
 /// # Errors
 /// The client broke TLS, showed a certificate that does not do, or left.
 pub async fn accept(
-    _socket: Socket,
+    _lower: Stream,
     _received: Vec<u8>,
     _choose: impl FnOnce(&Hello) -> Result<Arc<ServerConfig>, AlertDescription>,
 ) -> Result<TlsStream, HandshakeError> {
@@ -54,7 +55,7 @@ pub async fn accept(
 /// # Errors
 /// The server broke TLS, showed a certificate that does not do, refused ours, or left.
 pub async fn connect(
-    _socket: Socket,
+    _lower: Stream,
     _config: Arc<ClientConfig>,
     _name: ServerName<'static>,
 ) -> Result<TlsStream, HandshakeError> {

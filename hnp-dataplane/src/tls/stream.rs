@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, SupportedCipherSuite};
 
+use crate::stream::Stream;
 use crate::uring::Socket;
 
 /// What a handshake agreed on.
@@ -25,18 +26,18 @@ pub struct Session {
     pub peer: Vec<CertificateDer<'static>>,
 }
 
-/// TLS over a socket.
+/// TLS over a stream: as a rule a plain one; TLS again where the way to a manager goes through an `https://` parent proxy.
 #[derive(Debug)]
 pub struct TlsStream {
-    socket: Socket,
+    lower: Stream,
     session: Session,
 }
 
 impl TlsStream {
-    /// The socket underneath.
+    /// The socket at the bottom.
     #[must_use]
     pub fn socket(&self) -> &Socket {
-        &self.socket
+        self.lower.socket()
     }
 
     /// What the handshake agreed on.
@@ -72,6 +73,6 @@ impl TlsStream {
     /// # Errors
     /// `NotConnected` when the connection is gone already.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        self.socket.shutdown_write()
+        self.lower.shutdown_write()
     }
 }
