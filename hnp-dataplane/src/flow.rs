@@ -18,6 +18,7 @@ pub mod connect;
 pub mod identify;
 pub mod listen;
 pub mod relay;
+pub mod reverse;
 
 use std::rc::Rc;
 

@@ -11,6 +11,7 @@ pub mod control;
 pub mod dial;
 pub mod flow;
 pub mod http;
+pub mod origin;
 pub mod policy;
 pub mod redirect;
 pub mod relay;
