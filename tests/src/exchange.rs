@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use crate::DEADLINE;
 
 /// A response.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Response {
     /// Its status.
     pub status: u16,

@@ -13,6 +13,7 @@ pub mod bin;
 pub mod client;
 pub mod dns;
 pub mod exchange;
+pub mod manager;
 pub mod node;
 pub mod origin;
 pub mod parent;
@@ -22,7 +23,9 @@ pub mod process;
 pub mod random;
 pub mod seccomp;
 pub mod server;
+pub mod tls;
 pub mod wait;
+pub mod websocket;
 
 pub use client::{Tunnel, connect};
 pub use node::{Node, NodeBuilder};

@@ -8,7 +8,8 @@
 //! | `POST /digest` | the SHA-256 of the body |
 //! | `GET /head` | the request's head as it came |
 //! | `GET /events/N` | N server-sent events, each in a chunk of its own |
-//! | `GET /websocket` with `Upgrade` | 101, then an echo |
+//! | `GET /websocket` with `Sec-WebSocket-Key` | 101, then an echo of messages |
+//! | `GET /websocket` with `Upgrade` | 101, then an echo of bytes |
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -22,6 +23,7 @@ use crate::exchange;
 use crate::pki::Pki;
 use crate::random::Random;
 use crate::server::{self, hex};
+use crate::websocket;
 
 /// A plain origin.
 #[must_use]
@@ -49,7 +51,19 @@ fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
 /// # Errors
 /// When the connection fails.
 pub fn serve(stream: &mut (impl Read + Write)) -> io::Result<()> {
+    serve_observed(stream, |_| {})
+}
+
+/// Like [`serve`], and shows every request's head to `observe` before it is answered.
+///
+/// # Errors
+/// When the connection fails.
+pub fn serve_observed(
+    stream: &mut (impl Read + Write),
+    mut observe: impl FnMut(&str),
+) -> io::Result<()> {
     while let Some(head) = exchange::read_head(stream)? {
+        observe(&head);
         let line = head.lines().next().unwrap_or_default();
         let mut words = line.split(' ');
         let (method, target) = (
@@ -98,6 +112,9 @@ pub fn serve(stream: &mut (impl Read + Write)) -> io::Result<()> {
             }
             ("GET", ["head"]) => answer(stream, "200 OK", &head)?,
             ("POST" | "PUT", ["digest"]) => answer(stream, "200 OK", &hex(&hash.finalize()))?,
+            ("GET", ["websocket"]) if exchange::header(&head, "sec-websocket-key").is_some() => {
+                return websocket::serve(stream, &head);
+            }
             ("GET", ["websocket"]) => {
                 let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
                 stream.write_all(head.as_bytes())?;

@@ -1,15 +1,21 @@
-//! A certificate authority and a server certificate, made anew each time.
+//! Certificate authorities and what they issue, made anew each time.
+
+pub mod authority;
+pub mod clients;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 
-/// The authority, the certificate it issued for `localhost` and 127.0.0.1, and all as files.
+pub use authority::{Authority, Leaf, Pair};
+pub use clients::{Clients, Shown};
+
+/// An authority, the certificate it issued for `localhost` and 127.0.0.1, and all as files.
 #[derive(Debug)]
 pub struct Pki {
     directory: TempDir,
@@ -23,37 +29,14 @@ impl Pki {
     /// When keys cannot be made.
     #[must_use]
     pub fn new() -> Pki {
-        let authority_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "hnp-tests authority");
-        let authority = params.self_signed(&authority_key).unwrap();
-        let issuer = Issuer::new(params, authority_key);
-
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![
-            "localhost".to_owned(),
-            "127.0.0.1".to_owned(),
-            "origin.test".to_owned(),
-        ])
-        .unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "localhost");
-        params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-
+        let authority = Authority::new("hnp-tests authority");
+        let server = authority.server(&["localhost", "127.0.0.1", "origin.test"]);
         let directory = tempfile::Builder::new()
             .prefix("hnp-test-pki")
             .tempdir()
             .unwrap();
-        let write = |name: &str, pem: String| fs::write(directory.path().join(name), pem).unwrap();
-        write("ca.crt", authority.pem());
-        write("server.crt", certificate.pem());
-        write("server.key", key.serialize_pem());
+        fs::write(directory.path().join("ca.crt"), authority.pem()).unwrap();
+        server.write(directory.path(), "server");
 
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -61,8 +44,8 @@ impl Pki {
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+                server.chain(),
+                PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap(),
             )
             .unwrap();
         Pki {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Clients and tools that the suites start.
-const PROGRAMS: [Debian; 4] = [
+const PROGRAMS: [Debian; 6] = [
     Debian {
         package: "curl",
         brings: "curl",
@@ -25,6 +25,16 @@ const PROGRAMS: [Debian; 4] = [
         package: "openjdk-17-jdk-headless",
         brings: "javac",
         why: "runs the Java client that the tests try",
+    },
+    Debian {
+        package: "golang-go",
+        brings: "go",
+        why: "builds the Go client that the tests try",
+    },
+    Debian {
+        package: "nginx",
+        brings: "nginx",
+        why: "plays the manager in the tests",
     },
     Debian {
         package: "nodejs",
