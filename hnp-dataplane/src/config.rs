@@ -6,6 +6,7 @@
 mod checks;
 mod diagnostic;
 mod document;
+mod files;
 mod fingerprint;
 mod layers;
 mod load;

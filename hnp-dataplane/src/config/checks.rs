@@ -51,9 +51,7 @@ fn read<T: DeserializeOwned>(
         Err(error) => {
             // Serde's words for a wrong type name Rust types: the caller has better ones.
             let message = match error.message() {
-                text if text.starts_with("invalid type") || text.starts_with("invalid value") => {
-                    String::new()
-                }
+                text if WRONG_TYPE.iter().any(|start| text.starts_with(start)) => String::new(),
                 text => text.to_owned(),
             };
             problems.push(problem(value, message));
@@ -61,6 +59,9 @@ fn read<T: DeserializeOwned>(
         }
     }
 }
+
+/// How serde's and toml's messages begin when a value is of another type.
+const WRONG_TYPE: [&str; 3] = ["invalid type", "invalid value", "wanted string or table"];
 
 fn problem(value: &Spanned<DeValue<'_>>, message: impl Into<String>) -> Problem {
     Problem {
@@ -161,21 +162,7 @@ pub(super) fn modes(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
     {
         problems.push(problem(value, "at least one mode is needed"));
     }
-    each(value, problems, |element, problems| {
-        match read::<Mode>(element, problems) {
-            None | Some(Mode::Tunnel) => {}
-            Some(Mode::ReverseProxy | Mode::EndToEndMtls) => {
-                let name = element.get_ref().as_str().unwrap_or_default();
-                problems.push(Problem {
-                    help: Some("remove it: this build serves `tunnel`".to_owned()),
-                    ..problem(
-                        element,
-                        format!("this build does not serve the mode `{name}` yet"),
-                    )
-                });
-            }
-        }
-    });
+    each(value, problems, typed::<Mode>);
 }
 
 pub(super) fn path(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
@@ -183,6 +170,13 @@ pub(super) fn path(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
         && path.as_os_str().is_empty()
     {
         problems.push(problem(value, "an empty path names no file"));
+    }
+}
+
+pub(super) fn paths(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    match value.get_ref().as_array() {
+        None => path(value, problems),
+        Some(_) => each(value, problems, path),
     }
 }
 
@@ -211,8 +205,22 @@ pub(super) fn user(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
     });
 }
 
-pub(super) fn users(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
-    each(value, problems, user);
+/// Users, or names of certificates, in which a `:` may stand (`spiffe://…`).
+pub(super) fn identities(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    each(value, problems, |element, problems| {
+        text(element, problems, |name| {
+            if name.is_empty() {
+                return Err(("an identity cannot be empty".to_owned(), None));
+            }
+            match name.chars().find(|c| c.is_control()) {
+                Some(c) => Err((
+                    format!("the character {c:?} cannot stand in an identity"),
+                    None,
+                )),
+                None => Ok(()),
+            }
+        });
+    });
 }
 
 fn address(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
@@ -377,6 +385,85 @@ pub(super) fn no_proxy(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>
     });
 }
 
+/// The DNS name of an endpoint.
+pub(super) fn server_name(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    text(value, problems, dns_name);
+}
+
+/// A name to verify a certificate against: DNS or an address.
+pub(super) fn peer_name(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    text(value, problems, |text| match text.parse::<IpAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => dns_name(text),
+    });
+}
+
+fn dns_name(text: &str) -> Result<(), Complaint> {
+    let wrong = |why: &str, help| Err((format!("`{text}` is not a DNS name: {why}"), help));
+    if is_address(text) {
+        return wrong("it is an address, which no client asks for by SNI", None);
+    }
+    if let Some(bare) = text.strip_suffix('.') {
+        return wrong("it ends in a dot", Some(format!("write \"{bare}\"")));
+    }
+    if text.contains('*') {
+        return wrong(
+            "wildcards are not served",
+            Some("write one name".to_owned()),
+        );
+    }
+    if let Some((bare, _)) = text.split_once(':').filter(|_| !text.contains("://")) {
+        return wrong("it has a port", Some(format!("write \"{bare}\"")));
+    }
+    if !text.is_ascii() {
+        let help = match url::Host::parse(text) {
+            Ok(url::Host::Domain(ascii)) => Some(format!("write \"{ascii}\"")),
+            _ => None,
+        };
+        return wrong("it is not ASCII", help);
+    }
+    host_name(text).or_else(|(why, help)| wrong(&why, help))
+}
+
+pub(super) fn prefix(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+    text(value, problems, |text| {
+        let wrong = |why: &str, help| Err((format!("`{text}` is not a path prefix: {why}"), help));
+        let Some(path) = text.strip_prefix('/') else {
+            return wrong(
+                "it does not start with `/`",
+                Some(format!("write \"/{text}\"")),
+            );
+        };
+        if path.is_empty() {
+            return Ok(());
+        }
+        if let Some(at) = path.find(['?', '#']) {
+            let help = Some(format!("write \"/{}\"", &path[..at]));
+            return wrong("a query or fragment has no meaning here", help);
+        }
+        if path.ends_with('/') {
+            let help = Some(format!("write \"/{}\"", path.trim_end_matches('/')));
+            return wrong("it ends in `/`", help);
+        }
+        // What programs decode, or take away, differently from each other has no place in what separates accounts.
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&b);
+        if let Some(wrong_one) = path.chars().find(|c| !u8::try_from(*c).is_ok_and(allowed)) {
+            return wrong(
+                &format!("the character {wrong_one:?} cannot stand in it"),
+                None,
+            );
+        }
+        match path
+            .split('/')
+            .find(|part| matches!(*part, "" | "." | ".."))
+        {
+            Some("") => wrong("it has an empty segment", None),
+            Some(_) => wrong("it has a segment of dots", None),
+            None => Ok(()),
+        }
+    });
+}
+
 pub(super) fn upstream_url(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
     text(value, problems, |text| {
         let url = http_url(text)?;
@@ -393,13 +480,6 @@ pub(super) fn upstream_url(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Prob
 pub(super) fn parent_url(value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
     text(value, problems, |text| {
         let url = http_url(text)?;
-        if url.scheme() == "https" {
-            let help = "use the parent's http:// port".to_owned();
-            return Err((
-                "this build does not serve an https:// parent yet".to_owned(),
-                Some(help),
-            ));
-        }
         if !matches!(url.path(), "" | "/") {
             return Err(("a proxy's url has no path".to_owned(), None));
         }

@@ -60,6 +60,13 @@ impl<'s> Document<'s> {
         self.spans.keys().map(String::as_str)
     }
 
+    /// The string at a path, if there is one.
+    pub(super) fn text_at(&self, path: &str) -> Option<String> {
+        let text = self.text.get(self.spans.get(path)?.clone())?;
+        let value = DeValue::parse(text).ok()?;
+        value.get_ref().as_str().map(str::to_owned)
+    }
+
     /// Where a value stands, or the table it would stand in.
     pub(super) fn place(&self, path: &str) -> Option<Place> {
         let mut path = path;

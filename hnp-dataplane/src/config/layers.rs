@@ -30,13 +30,13 @@ pub struct Environment {
 pub const HNP_CONFIG: &str = "HNP_CONFIG";
 /// The manager's url.
 pub const PROXY_URL: &str = "PROXY_URL";
-/// Variables of HNP's client certificate, which this build does not use.
-const CERTIFICATES: [&str; 4] = [
-    "CLIENT_CERT_PATH",
-    "CLIENT_KEY_PATH",
-    "PROXY_CLIENT_CERT_PATH",
-    "PROXY_CLIENT_KEY_PATH",
+/// Variables of HNP's client certificate and its key. Of pairs that name different files the first is used.
+const CERTIFICATES: [[&str; 2]; 2] = [
+    ["PROXY_CLIENT_CERT_PATH", "PROXY_CLIENT_KEY_PATH"],
+    ["CLIENT_CERT_PATH", "CLIENT_KEY_PATH"],
 ];
+/// The keys that they set.
+const CERTIFICATE_KEYS: [&str; 2] = ["upstream.certificate", "upstream.key"];
 
 impl Environment {
     /// This process's.
@@ -48,7 +48,8 @@ impl Environment {
     /// One that `lookup` answers for. An empty variable counts as unset: charts render values that nobody set as empty.
     pub fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Environment {
         let mut environment = Environment::default();
-        for name in [HNP_CONFIG, PROXY_URL].into_iter().chain(CERTIFICATES) {
+        let names = CERTIFICATES.into_iter().flatten();
+        for name in [HNP_CONFIG, PROXY_URL].into_iter().chain(names) {
             match lookup(name).map(OsString::into_string) {
                 None => {}
                 Some(Ok(text)) if text.trim().is_empty() => {}
@@ -74,21 +75,50 @@ impl Environment {
             value: url.trim().into(),
             place: Place::Environment { name: PROXY_URL },
         });
-        url.into_iter().collect()
+        url.into_iter().chain(self.certificate()).collect()
     }
 
-    /// What in the environment is not served, or cannot be read.
-    fn diagnostics(&self) -> Vec<Diagnostic> {
-        let unused = CERTIFICATES
-            .iter()
-            .filter(|name| self.known.contains_key(*name));
-        let unused = unused.map(|name| Diagnostic {
-            severity: Severity::Warning,
-            key: String::new(),
-            message: format!("{name} is set, and this build does not use a client certificate yet"),
-            help: Some("tunnels are encrypted end to end by their clients and need none; unset it otherwise".to_owned()),
-            place: Place::Environment { name },
+    /// HNP's client certificate and its key.
+    fn certificate(&self) -> Vec<Override> {
+        let Some(pair) = self.certificate_pairs().next() else {
+            return Vec::new();
+        };
+        let set = pair.into_iter().zip(CERTIFICATE_KEYS);
+        let set = set.filter_map(|(name, path)| {
+            // Relative to where HNP was started, as paths of the environment are, and not to the file.
+            let file = PathBuf::from(self.known.get(name)?.trim());
+            let file = std::path::absolute(&file).unwrap_or(file);
+            Some(Override {
+                path,
+                value: file.to_string_lossy().into_owned().into(),
+                place: Place::Environment { name },
+            })
         });
+        set.collect()
+    }
+
+    /// The pairs of which at least one variable is set.
+    fn certificate_pairs(&self) -> impl Iterator<Item = [&'static str; 2]> {
+        let set = |pair: &[&'static str; 2]| pair.iter().any(|name| self.known.contains_key(name));
+        CERTIFICATES.into_iter().filter(set)
+    }
+
+    /// What in the environment is not used, or cannot be read.
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        let pairs: Vec<[&'static str; 2]> = self.certificate_pairs().collect();
+        let unused = match pairs.as_slice() {
+            [used, unused] if self.values(used) != self.values(unused) => Some(Diagnostic {
+                severity: Severity::Warning,
+                key: String::new(),
+                message: format!(
+                    "{} and {} name other files than {} and {}, and are not used",
+                    unused[0], unused[1], used[0], used[1]
+                ),
+                help: Some("unset one of the pairs".to_owned()),
+                place: Place::Environment { name: unused[0] },
+            }),
+            _ => None,
+        };
         let unreadable = self.unreadable.iter().map(|name| Diagnostic {
             severity: Severity::Error,
             key: String::new(),
@@ -96,7 +126,11 @@ impl Environment {
             help: None,
             place: Place::Environment { name },
         });
-        unused.chain(unreadable).collect()
+        unused.into_iter().chain(unreadable).collect()
+    }
+
+    fn values(&self, pair: &[&'static str; 2]) -> [Option<&String>; 2] {
+        pair.map(|name| self.known.get(name))
     }
 }
 
@@ -167,6 +201,20 @@ struct Override {
     place: Place,
 }
 
+impl Override {
+    fn place_name(&self) -> &'static str {
+        match &self.place {
+            Place::Environment { name } | Place::Flag { name } => name,
+            Place::File { .. } | Place::Default => "the value",
+        }
+    }
+}
+
+fn starts_with_http(url: &str) -> bool {
+    let scheme = url.get(.."http://".len());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
+}
+
 /// What environment and flags change.
 pub(super) struct Overlay {
     overrides: Vec<Override>,
@@ -188,6 +236,34 @@ impl Overlay {
             overrides,
             diagnostics,
         }
+    }
+
+    /// Takes back what has no meaning with the upstream's url, which the file gives unless the overlay does: deployments name a
+    /// certificate in the environment, whatever the url.
+    pub(super) fn settle(&mut self, url_of_file: Option<String>) {
+        let given = self.overrides.iter();
+        let mut given = given.filter(|layer| layer.path == "upstream.url");
+        let url = given.find_map(|layer| layer.value.as_str().map(str::to_owned));
+        let url = url.or(url_of_file);
+        let why = match url.as_deref().map(str::trim_start) {
+            None => "there is no upstream",
+            Some(url) if starts_with_http(url) => "the upstream's url is http://",
+            Some(_) => return,
+        };
+        let environment = |layer: &Override| matches!(layer.place, Place::Environment { name } if name != PROXY_URL);
+        let (unused, kept) = std::mem::take(&mut self.overrides)
+            .into_iter()
+            .partition(environment);
+        self.overrides = kept;
+        let unused: Vec<Override> = unused;
+        self.diagnostics
+            .extend(unused.into_iter().map(|layer| Diagnostic {
+                severity: Severity::Warning,
+                key: layer.path.to_owned(),
+                message: format!("{} is not used: {why}", layer.place_name()),
+                help: Some("give the upstream an https:// url, or unset the variable".to_owned()),
+                place: layer.place,
+            }));
     }
 
     /// Sets the values in `table`.

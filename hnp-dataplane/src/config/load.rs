@@ -78,6 +78,7 @@ struct Assembly<'s> {
 
 impl Assembly<'_> {
     fn finish(mut self) -> Result<Loaded, ConfigError> {
+        self.overlay.settle(self.document.text_at("upstream.url"));
         let mut found = self.document.mistakes.clone();
         found.extend(self.overlay.diagnostics.iter().cloned());
         found.extend(missing(&self.document, &self.overlay));
@@ -88,8 +89,8 @@ impl Assembly<'_> {
             Ok(config) => config,
             Err(refusal) => return Err(self.refuse(vec![*refusal])),
         };
-        let named = config.files().into_iter().map(Path::to_owned);
-        self.fingerprint = self.fingerprint.and(Fingerprint::of(named));
+        let named = Fingerprint::of(config.watched_files());
+        self.fingerprint = self.fingerprint.and(named);
         found.extend(validate::findings(&config).into_iter().map(|finding| {
             let place = self.place(&finding.key);
             finding.at(place)
@@ -122,6 +123,7 @@ impl Assembly<'_> {
         if let Some(directory) = self.file.as_deref().and_then(Path::parent) {
             config.resolve_paths(directory);
         }
+        config.normalize();
         Ok(config)
     }
 
@@ -151,35 +153,72 @@ impl Assembly<'_> {
 fn missing(document: &Document<'_>, overlay: &Overlay) -> Vec<Diagnostic> {
     let mut missing = Vec::new();
     for table in schema::TOP.all() {
-        let within = |path: &str| {
-            path.strip_prefix(table.path)
-                .is_some_and(|rest| rest.starts_with('.'))
-        };
-        let present = document.sets(table.path) || overlay.paths().any(within);
-        for key in table
-            .keys
-            .iter()
-            .filter(|key| matches!(key.kind, Kind::Required(_)))
-        {
-            let path = table.path_of(key.name);
-            if !present || document.sets(&path) || overlay.paths().any(|set| set == path) {
-                continue;
-            }
-            let place = document.place(table.path);
-            let set_within = || {
-                overlay
-                    .paths()
-                    .find(|path| within(path))
-                    .and_then(|path| overlay.place(path))
-            };
-            missing.push(Diagnostic {
-                severity: Severity::Error,
-                message: format!("`{path}` is missing: [{}] needs it", table.path),
-                help: Some(format!("add `{} = …`{}", key.name, alternative(&path))),
-                key: path,
-                place: place.or_else(set_within).unwrap_or(Place::Default),
-            });
+        for at in instances(table, document, overlay) {
+            missing.extend(missing_in(table, &at, document, overlay));
         }
+    }
+    missing
+}
+
+/// The paths at which a table is there: its own, or one for each element of the list it is in.
+fn instances(table: &schema::Table, document: &Document<'_>, overlay: &Overlay) -> Vec<String> {
+    let within = |path: &str| {
+        path.strip_prefix(table.path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
+    let mut instances: Vec<String> = document
+        .paths()
+        .filter(|path| is_at(path, table.path))
+        .map(str::to_owned)
+        .collect();
+    if instances.is_empty() && overlay.paths().any(within) {
+        instances.push(table.path.to_owned());
+    }
+    instances
+}
+
+/// Whether `path` without its indices is `plain`.
+fn is_at(path: &str, plain: &str) -> bool {
+    let without = path.split('.').map(|part| part.split('[').next());
+    without.eq(plain.split('.').map(Some))
+}
+
+fn missing_in(
+    table: &'static schema::Table,
+    at: &str,
+    document: &Document<'_>,
+    overlay: &Overlay,
+) -> Vec<Diagnostic> {
+    let set_within = || {
+        let within = |path: &&str| path.strip_prefix(at).is_some_and(|p| p.starts_with('.'));
+        overlay
+            .paths()
+            .find(within)
+            .and_then(|path| overlay.place(path))
+    };
+    let place = document.place(at).or_else(set_within);
+    let place = place.unwrap_or(Place::Default);
+    let header = match at.ends_with(']') {
+        true => format!("[[{}]]", table.path),
+        false => format!("[{}]", table.path),
+    };
+    let mut missing = Vec::new();
+    for key in table
+        .keys
+        .iter()
+        .filter(|key| matches!(key.kind, Kind::Required(_)))
+    {
+        let path = format!("{at}.{}", key.name);
+        if document.sets(&path) || overlay.paths().any(|set| set == path) {
+            continue;
+        }
+        missing.push(Diagnostic {
+            severity: Severity::Error,
+            message: format!("`{path}` is missing: {header} needs it"),
+            help: Some(format!("add `{} = …`{}", key.name, alternative(&path))),
+            key: path,
+            place: place.clone(),
+        });
     }
     missing
 }

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{HumanDuration, PortRange, Size};
 
+mod tls;
+
+pub use tls::{ClientAuth, EndpointConfig, HttpProtocol, ListenerTls, ReverseProxy, TlsVersion};
+
 /// The whole configuration of one `hnp run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -24,8 +28,12 @@ pub struct Config {
     pub backend: Backend,
     /// Where clients connect to.
     pub listener: Listener,
+    /// Dedicated mTLS endpoints of the manager's side, each chosen by its server name.
+    pub endpoints: Vec<EndpointConfig>,
     /// The manager. Absent: only what `policy.allow` names can be reached.
     pub upstream: Option<Upstream>,
+    /// How origin-form requests reach it.
+    pub reverse_proxy: ReverseProxy,
     /// Who may reach what.
     pub policy: Policy,
     /// Who clients are, by proxy credentials.
@@ -48,9 +56,9 @@ pub struct Config {
 pub enum Mode {
     /// HTTP CONNECT and absolute-form requests.
     Tunnel,
-    /// Plaintext requests to the manager.
+    /// Origin-form requests to the manager, in plaintext or over TLS.
     ReverseProxy,
-    /// TLS requests to the manager, both sides with certificates.
+    /// Origin-form requests to the manager over TLS, from clients that are asked for a certificate.
     EndToEndMtls,
 }
 
@@ -76,6 +84,8 @@ pub struct Listener {
     pub address: Vec<SocketAddr>,
     /// Length of the kernel's queue of connections not yet accepted.
     pub backlog: u32,
+    /// TLS beside plaintext, on the same port.
+    pub tls: Option<ListenerTls>,
 }
 
 /// The manager.
@@ -84,6 +94,26 @@ pub struct Listener {
 pub struct Upstream {
     /// `http://` or `https://`, host, optional port and path. Environment: `PROXY_URL`.
     pub url: url::Url,
+    /// PEM bundles of authorities to trust besides the system's.
+    #[serde(default, with = "super::units::one_or_many")]
+    pub ca: Vec<PathBuf>,
+    /// HNP's client certificate: a PEM file with its intermediates, or a directory that holds `client.crt` and `client.key`, or
+    /// `tls.crt` and `tls.key`. Environment: `CLIENT_CERT_PATH`, `PROXY_CLIENT_CERT_PATH`.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// Its key. Absent only where `certificate` is absent or a directory. Environment: `CLIENT_KEY_PATH`,
+    /// `PROXY_CLIENT_KEY_PATH`.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The name (or address) that the manager is asked for and its certificate verified against. Absent: the url's host.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// Least version of TLS.
+    #[serde(default)]
+    pub min_version: TlsVersion,
+    /// What is spoken.
+    #[serde(default)]
+    pub protocol: HttpProtocol,
     /// A corporate proxy on the way.
     #[serde(default)]
     pub parent: Option<Parent>,
@@ -93,8 +123,20 @@ pub struct Upstream {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Parent {
-    /// `http://[user:password@]host:port`.
+    /// `http://[user:password@]host:port` or `https://…`.
     pub url: url::Url,
+    /// As [`Upstream::ca`], of an `https://` parent.
+    #[serde(default, with = "super::units::one_or_many")]
+    pub ca: Vec<PathBuf>,
+    /// As [`Upstream::certificate`], of an `https://` parent.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// As [`Upstream::key`], of an `https://` parent.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// As [`Upstream::server_name`], of an `https://` parent.
+    #[serde(default)]
+    pub server_name: Option<String>,
     /// User name for the parent's Basic authentication (instead of one in the url).
     #[serde(default)]
     pub username: Option<String>,
@@ -140,7 +182,7 @@ pub struct Rule {
     pub cidrs: Vec<IpNet>,
     /// Ports and `"from-to"` ranges.
     pub ports: Vec<PortRange>,
-    /// Identities (proxy user names) this rule is for.
+    /// Identities this rule is for: proxy user names, or names of client certificates.
     pub identities: Vec<String>,
 }
 
@@ -166,6 +208,8 @@ pub struct Limits {
     pub connections_per_second: Option<u32>,
     /// New connections a second from one client address. Beyond: 429. Absent: no limit.
     pub connections_per_second_per_client: Option<u32>,
+    /// TLS handshakes of clients at once, all workers together. Beyond: the connection is closed.
+    pub handshakes: usize,
     /// Bytes of a request head. Beyond: 431.
     pub head_size: Size,
     /// Bytes of a request line. Beyond: 414.
@@ -184,12 +228,16 @@ pub struct Timeouts {
     pub resolve: HumanDuration,
     /// For the connection to the target, all addresses together. Beyond: 504.
     pub connect: HumanDuration,
+    /// For a whole TLS handshake, with clients as well as with upstreams.
+    pub handshake: HumanDuration,
     /// With no byte in either direction of a tunnel.
     pub tunnel_idle: HumanDuration,
     /// Whole life of a tunnel. Absent: no limit.
     pub tunnel_lifetime: Option<HumanDuration>,
     /// With no byte of a forwarded request's exchange in either direction.
     pub http_idle: HumanDuration,
+    /// How long an idle connection to an upstream is kept for the next request.
+    pub upstream_idle: HumanDuration,
     /// From SIGTERM to the end by force.
     pub drain: HumanDuration,
 }
@@ -240,6 +288,49 @@ pub enum LogFormat {
     Json,
 }
 
+impl Config {
+    /// Brings what may be written in several ways into one: names in lower case.
+    pub(super) fn normalize(&mut self) {
+        for endpoint in &mut self.endpoints {
+            endpoint.server_name.make_ascii_lowercase();
+        }
+    }
+}
+
+impl Upstream {
+    /// An upstream of which nothing but the url is said.
+    #[must_use]
+    pub fn at(url: url::Url) -> Upstream {
+        Upstream {
+            url,
+            ca: Vec::new(),
+            certificate: None,
+            key: None,
+            server_name: None,
+            min_version: TlsVersion::default(),
+            protocol: HttpProtocol::default(),
+            parent: None,
+        }
+    }
+}
+
+impl Parent {
+    /// A parent of which nothing but the url is said.
+    #[must_use]
+    pub fn at(url: url::Url) -> Parent {
+        Parent {
+            url,
+            ca: Vec::new(),
+            certificate: None,
+            key: None,
+            server_name: None,
+            username: None,
+            password_file: None,
+            no_proxy: Vec::new(),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -247,7 +338,9 @@ impl Default for Config {
             workers: None,
             backend: Backend::default(),
             listener: Listener::default(),
+            endpoints: Vec::new(),
             upstream: None,
+            reverse_proxy: ReverseProxy::default(),
             policy: Policy::default(),
             auth: Auth::default(),
             limits: Limits::default(),
@@ -264,6 +357,7 @@ impl Default for Listener {
         Listener {
             address: vec![SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 7777)],
             backlog: 4096,
+            tls: None,
         }
     }
 }
@@ -275,6 +369,7 @@ impl Default for Limits {
             connections_per_client: None,
             connections_per_second: None,
             connections_per_second_per_client: None,
+            handshakes: 1000,
             head_size: Size(32 << 10),
             request_line_size: Size(8 << 10),
             headers: 100,
@@ -289,9 +384,11 @@ impl Default for Timeouts {
             head: seconds(10),
             resolve: seconds(5),
             connect: seconds(10),
+            handshake: seconds(10),
             tunnel_idle: seconds(3600),
             tunnel_lifetime: None,
             http_idle: seconds(60),
+            upstream_idle: seconds(60),
             drain: seconds(30),
         }
     }

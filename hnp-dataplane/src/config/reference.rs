@@ -140,9 +140,12 @@ fn default_of(table: &Table, key: &Key) -> String {
 
 #[test]
 fn the_list_of_keys_is_what_serde_accepts() {
-    let accepted: [(&str, &[&str]); 13] = [
+    let accepted: [(&str, &[&str]); 16] = [
         ("", fields::<model::Config>()),
         ("listener", fields::<model::Listener>()),
+        ("listener.tls", fields::<model::ListenerTls>()),
+        ("endpoints", fields::<model::EndpointConfig>()),
+        ("reverse-proxy", fields::<model::ReverseProxy>()),
         ("upstream", fields::<model::Upstream>()),
         ("upstream.parent", fields::<model::Parent>()),
         ("policy", fields::<model::Policy>()),
@@ -173,6 +176,18 @@ fn the_choices_are_what_serde_accepts() {
     let choices = |path| super::schema::value_at(path).unwrap().choices;
     assert_eq!(choices("modes"), variants::<model::Mode>());
     assert_eq!(choices("backend"), variants::<model::Backend>());
+    assert_eq!(
+        choices("listener.tls.client-auth"),
+        variants::<model::ClientAuth>()
+    );
+    assert_eq!(
+        choices("listener.tls.min-version"),
+        variants::<model::TlsVersion>()
+    );
+    assert_eq!(
+        choices("upstream.protocol"),
+        variants::<model::HttpProtocol>()
+    );
     assert_eq!(choices("policy.mode"), variants::<model::PolicyMode>());
     assert_eq!(choices("log.format"), variants::<model::LogFormat>());
 }

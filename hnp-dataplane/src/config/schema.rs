@@ -79,6 +79,7 @@ impl Table {
     }
 
     /// The dotted path of the key `name` of this table.
+    #[cfg(test)]
     pub(super) fn path_of(&self, name: &str) -> String {
         match self.path {
             "" => name.to_owned(),

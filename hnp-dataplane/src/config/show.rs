@@ -1,12 +1,10 @@
 //! The effective configuration as people and the admin endpoint see it: without secrets, with origins.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-
 use super::diagnostic::Place;
 use super::load::Loaded;
 use super::model::Config;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// Stands where a secret was.
 const REDACTED: &str = "***";
@@ -23,35 +21,6 @@ impl Config {
             }
         }
         shown
-    }
-
-    /// The files that the configuration names, and that are read at load.
-    #[must_use]
-    pub fn files(&self) -> Vec<&Path> {
-        let parent = self
-            .upstream
-            .as_ref()
-            .and_then(|upstream| upstream.parent.as_ref());
-        let password = parent.and_then(|parent| parent.password_file.as_deref());
-        self.auth
-            .htpasswd
-            .as_deref()
-            .into_iter()
-            .chain(password)
-            .collect()
-    }
-
-    /// Makes relative paths start at `directory`, the configuration file's.
-    pub(super) fn resolve_paths(&mut self, directory: &Path) {
-        let parent = self
-            .upstream
-            .as_mut()
-            .and_then(|upstream| upstream.parent.as_mut());
-        let password = parent.and_then(|parent| parent.password_file.as_mut());
-        let paths = [self.auth.htpasswd.as_mut(), password];
-        for path in paths.into_iter().flatten() {
-            *path = directory.join(std::mem::replace(path, PathBuf::new()));
-        }
     }
 }
 

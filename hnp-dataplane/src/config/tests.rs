@@ -2,6 +2,7 @@
 
 mod layers;
 mod refused;
+mod tls;
 
 use std::ffi::OsString;
 use std::fs;

@@ -324,49 +324,52 @@ impl<T: FromStr<Err = UnitError>> Visitor<'_> for Text<T> {
     }
 }
 
-/// One address or a list of them.
+/// One value, an address or a path, or a list of them.
 pub(super) mod one_or_many {
     use std::fmt;
-    use std::net::SocketAddr;
+    use std::marker::PhantomData;
 
-    use serde::de::{Error, SeqAccess, Visitor};
+    use serde::de::value::StrDeserializer;
+    use serde::de::{Deserialize, Error, SeqAccess, Visitor};
     use serde::{Deserializer, Serialize, Serializer};
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<SocketAddr>, D::Error> {
-        deserializer.deserialize_any(OneOrMany)
+    pub(crate) fn deserialize<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: Deserialize<'de>,
+    {
+        deserializer.deserialize_any(OneOrMany(PhantomData))
     }
 
-    pub(crate) fn serialize<S: Serializer>(
-        addresses: &[SocketAddr],
+    pub(crate) fn serialize<S: Serializer, T: Serialize>(
+        values: &[T],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        match addresses {
+        match values {
             [one] => one.serialize(serializer),
             many => many.serialize(serializer),
         }
     }
 
-    struct OneOrMany;
+    struct OneOrMany<T>(PhantomData<T>);
 
-    impl<'de> Visitor<'de> for OneOrMany {
-        type Value = Vec<SocketAddr>;
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
+        type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an address \"ip:port\" or a list of them")
+            f.write_str("a string or a list of strings")
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-            text.parse().map(|address| vec![address]).map_err(E::custom)
+            T::deserialize(StrDeserializer::new(text)).map(|one| vec![one])
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut addresses = Vec::new();
-            while let Some(address) = list.next_element()? {
-                addresses.push(address);
+            let mut values = Vec::new();
+            while let Some(value) = list.next_element()? {
+                values.push(value);
             }
-            Ok(addresses)
+            Ok(values)
         }
     }
 }

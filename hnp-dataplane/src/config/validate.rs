@@ -1,7 +1,8 @@
 //! What no single value shows: values that contradict each other, and files that cannot be read.
 
-use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+
+mod tls;
 
 use super::diagnostic::{Diagnostic, Place, Severity};
 use super::model::{Config, PolicyMode, Rule, Upstream};
@@ -35,6 +36,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings.rules(config);
     findings.reach(config);
     findings.upstream(config);
+    tls::find(config, &mut findings);
     findings.bounds(config);
     findings.files(config);
     if !findings
@@ -111,7 +113,7 @@ impl Findings {
     }
 
     fn rules(&mut self, config: &Config) {
-        let with_identities = config.auth.htpasswd.is_some();
+        let with_identities = config.auth.htpasswd.is_some() || tls::asks_for_certificates(config);
         for (list, rules) in [
             ("allow", &config.policy.allow),
             ("deny", &config.policy.deny),
@@ -135,9 +137,9 @@ impl Findings {
             self.error(
                 format!("{key}.identities"),
                 format!(
-                    "`{key}.identities` needs `auth.htpasswd`: without it no client has an identity"
+                    "`{key}.identities` needs `auth.htpasswd` or a `client-auth`: without them no client has an identity"
                 ),
-                "set `htpasswd` in [auth], or remove `identities`",
+                "set `htpasswd` in [auth] or `client-auth` in [listener.tls], or remove `identities`",
             );
         }
     }
@@ -227,32 +229,15 @@ impl Findings {
     }
 
     fn files(&mut self, config: &Config) {
-        let parent = config
-            .upstream
-            .as_ref()
-            .and_then(|upstream| upstream.parent.as_ref());
-        let files = [
-            ("auth.htpasswd", config.auth.htpasswd.as_ref()),
-            (
-                "upstream.parent.password-file",
-                parent.and_then(|parent| parent.password_file.as_ref()),
-            ),
-        ];
-        for (key, file) in files {
-            let Some(file) = file else {
-                continue;
-            };
-            let readable = File::open(file).and_then(|file| file.metadata());
-            let why = match readable {
-                Ok(data) if data.is_dir() => "it is a directory".to_owned(),
-                Ok(_) => continue,
-                Err(error) => error.to_string(),
-            };
-            self.error(
-                key,
-                format!("`{key}`: cannot read {}: {why}", file.display()),
-                "name a file that exists and that this user may read; a relative path starts at the configuration file's directory",
-            );
+        for file in config.named_files() {
+            if let Some(why) = file.wrong() {
+                let key = &file.key;
+                self.error(
+                    key,
+                    format!("`{key}`: cannot read {}: {why}", file.path.display()),
+                    "name a file that exists and that this user may read; a relative path starts at the configuration file's directory",
+                );
+            }
         }
     }
 }

@@ -317,13 +317,21 @@ fn keep_until_restart(old: &Config, new: &mut Config) -> Vec<&'static str> {
             ignored.push(key);
         }
     };
-    keep("listener", old.listener != new.listener);
+    keep(
+        "listener.address",
+        old.listener.address != new.listener.address,
+    );
+    keep(
+        "listener.backlog",
+        old.listener.backlog != new.listener.backlog,
+    );
     keep("workers", old.workers != new.workers);
     keep("backend", old.backend != new.backend);
     keep("admin", old.admin != new.admin);
     keep("log.format", old.log.format != new.log.format);
     keep("log.access", old.log.access != new.log.access);
-    new.listener = old.listener.clone();
+    new.listener.address = old.listener.address.clone();
+    new.listener.backlog = old.listener.backlog;
     new.workers = old.workers;
     new.backend = old.backend;
     new.admin = old.admin.clone();

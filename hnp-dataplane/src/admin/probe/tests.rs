@@ -5,16 +5,11 @@ use crate::admin::metrics::Format;
 use crate::config::model::{Parent, Upstream};
 
 fn config(url: &str, parent: Option<&str>) -> Config {
-    let parent = parent.map(|url| Parent {
-        url: url.parse().unwrap(),
-        username: None,
-        password_file: None,
-        no_proxy: Vec::new(),
-    });
+    let parent = parent.map(|url| Parent::at(url.parse().unwrap()));
     Config {
         upstream: Some(Upstream {
-            url: url.parse().unwrap(),
             parent,
+            ..Upstream::at(url.parse().unwrap())
         }),
         ..Config::default()
     }

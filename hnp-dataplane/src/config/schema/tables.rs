@@ -12,7 +12,7 @@ pub(in crate::config) static TOP: Table = Table {
             "modes",
             &MODES,
             "",
-            "What the listener serves. `tunnel` is HTTP CONNECT and absolute-form `http://` requests; this build serves no other.",
+            "What the listener serves; the first bytes of a connection choose among them. `tunnel`: HTTP CONNECT and absolute-form `http://` requests. `reverse-proxy`: origin-form requests (`GET /path`), which go to the upstream. `end-to-end-mtls`: the same over TLS from clients that are asked for a certificate; needs `client-auth` in [listener.tls]. Each is served over TLS, too, where [listener.tls] is there.",
         ),
         key(
             "workers",
@@ -27,7 +27,14 @@ pub(in crate::config) static TOP: Table = Table {
             "What the workers wait with. `auto`: io_uring where the kernel allows it, else epoll with a log line that says why.",
         ),
         table("listener", &LISTENER),
+        Key {
+            name: "endpoints",
+            kind: Kind::Tables(&ENDPOINTS),
+            absent: "",
+            text: ENDPOINTS.text,
+        },
         table("upstream", &UPSTREAM),
+        table("reverse-proxy", &REVERSE_PROXY),
         table("policy", &POLICY),
         table("auth", &AUTH),
         table("limits", &LIMITS),
@@ -35,10 +42,6 @@ pub(in crate::config) static TOP: Table = Table {
         table("dns", &DNS),
         table("admin", &ADMIN),
         table("log", &LOG),
-        later(
-            "endpoints",
-            "dedicated mTLS endpoints of the manager's side",
-        ),
         later("intercept", "transparent interception"),
     ],
 };
@@ -59,9 +62,125 @@ static LISTENER: Table = Table {
             "",
             "Length of the kernel's queue of connections not yet accepted (it may cap it: `net.core.somaxconn`).",
         ),
-        later("tls", "TLS on the listener"),
+        table("tls", &LISTENER_TLS),
     ],
 };
+
+static LISTENER_TLS: Table = Table {
+    path: "listener.tls",
+    text: "TLS on the listener, beside plaintext and on the same port. Absent: plaintext only. A reload may change, add and remove it.",
+    keys: &[
+        CERTIFICATE,
+        KEY,
+        CLIENT_AUTH_KEY,
+        CLIENT_CA,
+        CRL,
+        MIN_VERSION,
+    ],
+};
+
+static ENDPOINTS: Table = Table {
+    path: "endpoints",
+    text: "A dedicated mTLS endpoint of the manager's side: one table an endpoint, chosen by the server name (SNI) that a client asks for. It serves origin-form requests beneath its prefix, whatever `modes` says; a request whose `Host` is not the server name gets 421.",
+    keys: &[
+        Key {
+            name: "server-name",
+            kind: Kind::Required(&SERVER_NAME),
+            absent: "required",
+            text: "The DNS name. No two endpoints share one.",
+        },
+        CERTIFICATE,
+        KEY,
+        CLIENT_AUTH_KEY,
+        CLIENT_CA,
+        CRL,
+        MIN_VERSION,
+        Key {
+            name: "prefix",
+            kind: Kind::Required(&PREFIX),
+            absent: "required",
+            text: "What the paths of its requests start with; taken off on the way. A request elsewhere gets 404. No prefix of an endpoint lies beneath another's.",
+        },
+        Key {
+            name: "upstream",
+            kind: Kind::Required(&URL),
+            absent: "required",
+            text: "Where its requests go; a path is put before theirs, credentials are not allowed.",
+        },
+        key(
+            "upstream-ca",
+            &FILES,
+            "the system's alone",
+            "As `ca` in [upstream], for an `https://` upstream.",
+        ),
+        key(
+            "upstream-certificate",
+            &FILE,
+            "none is shown",
+            "As `certificate` in [upstream], for an `https://` upstream.",
+        ),
+        key(
+            "upstream-key",
+            &FILE,
+            "that of the directory",
+            "As `key` in [upstream], for an `https://` upstream.",
+        ),
+        key(
+            "upstream-server-name",
+            &PEER_NAME,
+            "the url's host",
+            "As `server-name` in [upstream], for an `https://` upstream.",
+        ),
+        key(
+            "upstream-protocol",
+            &PROTOCOL,
+            "`\"auto\"`",
+            "As `protocol` in [upstream].",
+        ),
+    ],
+};
+
+const CERTIFICATE: Key = Key {
+    name: "certificate",
+    kind: Kind::Required(&FILE),
+    absent: "required",
+    text: "PEM file of the certificate and its intermediates; or a directory that holds `tls.crt` and `tls.key` (as a Kubernetes TLS secret does, `ca.crt` beside them), or `client.crt` and `client.key`. Read again when it changes, as all files of this table.",
+};
+
+const KEY: Key = key(
+    "key",
+    &FILE,
+    "that of the directory",
+    "PEM file of its key: PKCS#8, PKCS#1 or SEC1. Needed unless `certificate` is a directory.",
+);
+
+const CLIENT_AUTH_KEY: Key = key(
+    "client-auth",
+    &CLIENT_AUTH,
+    "`\"off\"`",
+    "`loose`: clients are asked for a certificate, and served without one. `strict`: a client without one is refused. A certificate that is shown and does not verify is refused in both. `off`: none is asked for.",
+);
+
+const CLIENT_CA: Key = key(
+    "client-ca",
+    &FILES,
+    "`ca.crt` of the directory",
+    "PEM bundles of the authorities that clients' certificates are verified against. Needed with `loose` and `strict`, unless `certificate` is a directory with a `ca.crt`.",
+);
+
+const CRL: Key = key(
+    "crl",
+    &FILES,
+    "no certificate is revoked",
+    "PEM files of revocation lists of these authorities.",
+);
+
+const MIN_VERSION: Key = key(
+    "min-version",
+    &TLS_VERSION,
+    "`\"1.2\"`",
+    "Least version of TLS.",
+);
 
 static UPSTREAM: Table = Table {
     path: "upstream",
@@ -73,11 +192,71 @@ static UPSTREAM: Table = Table {
             absent: "required",
             text: "The manager's address; a path is allowed, credentials are not. Environment: `PROXY_URL`.",
         },
+        CA,
+        CLIENT_CERTIFICATE,
+        CLIENT_KEY,
+        PEER_NAME_KEY,
+        MIN_VERSION,
+        key(
+            "protocol",
+            &PROTOCOL,
+            "`\"auto\"`",
+            "What is spoken to the manager. `auto`: over TLS what it chooses by ALPN, HTTP/1.1 in plaintext. `h2` in plaintext is with prior knowledge.",
+        ),
         table("parent", &PARENT),
-        later("ca", "TLS towards the manager"),
-        later("certificate", "TLS towards the manager"),
-        later("key", "TLS towards the manager"),
-        later("server-name", "TLS towards the manager"),
+    ],
+};
+
+const CA: Key = key(
+    "ca",
+    &FILES,
+    "the system's alone",
+    "PEM bundles of authorities to trust besides the system's.",
+);
+
+const CLIENT_CERTIFICATE: Key = key(
+    "certificate",
+    &FILE,
+    "none is shown",
+    "HNP's client certificate: a PEM file with its intermediates; or a directory that holds `client.crt` and `client.key`, or `tls.crt` and `tls.key`. Read again when it changes. Environment, in [upstream]: `CLIENT_CERT_PATH`, `PROXY_CLIENT_CERT_PATH`.",
+);
+
+const CLIENT_KEY: Key = key(
+    "key",
+    &FILE,
+    "that of the directory",
+    "PEM file of its key: PKCS#8, PKCS#1 or SEC1. Needed unless `certificate` is a directory. Environment, in [upstream]: `CLIENT_KEY_PATH`, `PROXY_CLIENT_KEY_PATH`.",
+);
+
+const PEER_NAME_KEY: Key = key(
+    "server-name",
+    &PEER_NAME,
+    "the url's host",
+    "The name that is asked for (SNI) and that the certificate there is verified against.",
+);
+
+static REVERSE_PROXY: Table = Table {
+    path: "reverse-proxy",
+    text: "How origin-form requests reach the manager, in the modes `reverse-proxy` and `end-to-end-mtls`.",
+    keys: &[
+        key(
+            "prefix",
+            &PREFIX,
+            "everything is served",
+            "Only requests beneath it are served, and it is taken off on the way. A request elsewhere gets 404.",
+        ),
+        key(
+            "forwarded-headers",
+            &FLAG,
+            "",
+            "Whether `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `Forwarded` say who asked for what; those of a client are replaced.",
+        ),
+        key(
+            "client-certificate-header",
+            &FLAG,
+            "",
+            "Whether `x-forwarded-client-cert` is set from the client's verified certificate. A client's own is removed in any case.",
+        ),
     ],
 };
 
@@ -89,8 +268,12 @@ static PARENT: Table = Table {
             name: "url",
             kind: Kind::Required(&PARENT_URL),
             absent: "required",
-            text: "`http://host:port`, with `user:password@` before the host for Basic authentication. `https://` comes with a later build.",
+            text: "`http://host:port` or `https://host:port`, with `user:password@` before the host for Basic authentication.",
         },
+        CA,
+        CLIENT_CERTIFICATE,
+        CLIENT_KEY,
+        PEER_NAME_KEY,
         key(
             "username",
             &USER,
@@ -165,9 +348,9 @@ static RULE: &[Key] = &[
     key("ports", &PORTS, "", "Ports this rule is about; empty: all."),
     key(
         "identities",
-        &USERS,
+        &IDENTITIES,
         "",
-        "Users this rule is for; empty: everyone. Needs `auth.htpasswd`.",
+        "Who this rule is for: users of `auth.htpasswd`, and names of client certificates as the log shows them; empty: everyone. Needs `auth.htpasswd` or a `client-auth` that is not `off`.",
     ),
 ];
 
@@ -219,6 +402,12 @@ static LIMITS: Table = Table {
             "New connections a second from one client address. Beyond: 429.",
         ),
         key(
+            "handshakes",
+            &COUNT,
+            "",
+            "TLS handshakes of clients at once. Beyond: the connection is closed.",
+        ),
+        key(
             "head-size",
             &SIZE,
             "",
@@ -262,6 +451,12 @@ static TIMEOUTS: Table = Table {
             "For the connection to the target, all its addresses together. Beyond: 504.",
         ),
         key(
+            "handshake",
+            &DURATION,
+            "",
+            "For a whole TLS handshake, with a client as well as with an upstream. Beyond: closed, or 504.",
+        ),
+        key(
             "tunnel-idle",
             &DURATION,
             "",
@@ -278,6 +473,12 @@ static TIMEOUTS: Table = Table {
             &DURATION,
             "",
             "For a forwarded request with no byte in either direction.",
+        ),
+        key(
+            "upstream-idle",
+            &DURATION,
+            "",
+            "How long an idle connection to an upstream is kept for the next request.",
         ),
         key(
             "drain",

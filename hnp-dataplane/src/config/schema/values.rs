@@ -49,7 +49,49 @@ pub(super) static USER: Value = value(
     "a user name: a string without `:` or control characters",
     checks::user,
 );
-pub(super) static USERS: Value = value("list of strings", "a list of user names", checks::users);
+pub(super) static IDENTITIES: Value = value(
+    "list of strings",
+    "a list of user names and names of certificates",
+    checks::identities,
+);
+pub(super) static FILES: Value = value(
+    "path or list of them",
+    "a path or a list of them; a relative one starts at the file's directory",
+    checks::paths,
+);
+pub(super) static SERVER_NAME: Value = value(
+    "name",
+    "a DNS name such as \"acme.agent.example.com\"",
+    checks::server_name,
+);
+pub(super) static PEER_NAME: Value = value(
+    "name",
+    "a DNS name such as \"app.harness.io\", or an address",
+    checks::peer_name,
+);
+pub(super) static PREFIX: Value = value(
+    "path prefix",
+    "the start of request paths, such as \"/acme\"",
+    checks::prefix,
+);
+pub(super) static CLIENT_AUTH: Value = choice(
+    "`\"off\"`, `\"loose\"` or `\"strict\"`",
+    "`\"off\"`, `\"loose\"` or `\"strict\"`",
+    &["off", "loose", "strict"],
+    checks::typed::<model::ClientAuth>,
+);
+pub(super) static TLS_VERSION: Value = choice(
+    "`\"1.2\"` or `\"1.3\"`",
+    "`\"1.2\"` or `\"1.3\"`",
+    &["1.2", "1.3"],
+    checks::typed::<model::TlsVersion>,
+);
+pub(super) static PROTOCOL: Value = choice(
+    "`\"auto\"`, `\"http1\"` or `\"h2\"`",
+    "`\"auto\"`, `\"http1\"` or `\"h2\"`",
+    &["auto", "http1", "h2"],
+    checks::typed::<model::HttpProtocol>,
+);
 pub(super) static FILE: Value = value(
     "path",
     "a path; a relative one starts at the file's directory",

@@ -168,34 +168,6 @@ fn flags_win_over_environment_over_file_over_defaults() {
 }
 
 #[test]
-fn certificate_variables_are_warned_about_and_empty_ones_are_not() {
-    let variables = [
-        ("PROXY_URL", "https://a"),
-        ("CLIENT_CERT_PATH", "/etc/mtls/client.crt"),
-        ("CLIENT_KEY_PATH", ""),
-        ("PROXY_CLIENT_KEY_PATH", "/etc/mtls/client.key"),
-    ];
-    let environment = environment(&variables);
-    let loaded = load(&Sources {
-        environment,
-        ..Sources::default()
-    })
-    .unwrap();
-    let names: Vec<&str> = loaded
-        .warnings
-        .iter()
-        .map(|warning| warning.message.split(' ').next().unwrap())
-        .collect();
-    assert_eq!(names, ["CLIENT_CERT_PATH", "PROXY_CLIENT_KEY_PATH"]);
-    assert!(
-        loaded
-            .warnings
-            .iter()
-            .all(|warning| warning.severity == Severity::Warning)
-    );
-}
-
-#[test]
 fn hnp_config_names_the_file() {
     let named = environment(&[("HNP_CONFIG", "/etc/hnp/hnp.toml")]);
     assert_eq!(

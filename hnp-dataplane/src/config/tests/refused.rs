@@ -19,16 +19,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("[[policy.allow]]\nhost = [\"a\"]", &["hnp.toml:2:1", "`policy.allow[0].host`", "did you mean `hosts`?"]),
     ("policy.allow = [{ hosts = [\"a\"], port = [1] }]", &["`policy.allow[0].port`", "did you mean `ports`?"]),
     // What this build does not serve.
-    ("[listener.tls]\ncertificate = \"a\"", &["does not serve `listener.tls` yet", "hnp.toml:1:"]),
-    ("[[endpoints]]\nserver-name = \"a\"", &["does not serve `endpoints` yet"]),
     ("[intercept]\nfailure = \"open\"", &["does not serve `intercept` yet"]),
-    ("[upstream]\nurl = \"https://a\"\nca = \"x\"", &["hnp.toml:3:1", "does not serve `upstream.ca` yet"]),
-    ("[upstream]\nurl = \"https://a\"\ncertificate = \"x\"", &["does not serve `upstream.certificate` yet"]),
-    ("[upstream]\nurl = \"https://a\"\nkey = \"x\"", &["does not serve `upstream.key` yet"]),
-    ("[upstream]\nurl = \"https://a\"\nserver-name = \"x\"", &["does not serve `upstream.server-name` yet"]),
-    ("modes = [\"tunnel\", \"reverse-proxy\"]", &["hnp.toml:1:20", "`modes[1]`", "does not serve the mode `reverse-proxy` yet"]),
-    ("modes = [\"end-to-end-mtls\"]", &["does not serve the mode `end-to-end-mtls` yet"]),
-    ("[upstream]\nurl = \"https://a\"\n[upstream.parent]\nurl = \"https://p:1\"", &["hnp.toml:4:7", "does not serve an https:// parent yet"]),
     // Types.
     ("workers = \"two\"", &["`workers`: expected a whole number from 1 to 1024, found the string \"two\""]),
     ("workers = 0", &["found the number 0"]),
@@ -91,7 +82,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("[[policy.allow]]\nports = [443]", &["hnp.toml:1:", "the rule `policy.allow[0]` names no target"]),
     ("[[policy.deny]]\nhosts = []", &["the rule `policy.deny[0]` names no target"]),
     ("[[policy.allow]]\nhosts = [\"a\"]\nidentities = [\"u\"]", &["hnp.toml:3:", "needs `auth.htpasswd`"]),
-    ("[[policy.allow]]\nhosts = [\"a\"]\nidentities = [\"u:p\"]", &["cannot stand in a user name"]),
+    ("[[policy.allow]]\nhosts = [\"a\"]\nidentities = [\"\"]", &["an identity cannot be empty"]),
     // Urls.
     ("[upstream]\nurl = \"app.harness.io\"", &["`app.harness.io` has no scheme", "write \"https://app.harness.io\""]),
     ("[upstream]\nurl = \"app.harness.io:8443\"", &["has no scheme", "write \"https://app.harness.io:8443\""]),
@@ -106,6 +97,55 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("[upstream]\nurl = \"http://a\"\n[upstream.parent]\nurl = \"http://p:1/x\"", &["a proxy's url has no path"]),
     ("[upstream]\nurl = \"http://a\"\n[upstream.parent]\nurl = \"http://p:1\"\nusername = \"u\"", &["needs `password-file`", "hnp.toml:5:"]),
     ("[upstream]\nurl = \"http://a\"\n[upstream.parent]\nurl = \"http://p:1\"\nno-proxy = [\"http://x\"]", &["`upstream.parent.no-proxy[0]`", "it has a scheme"]),
+    // TLS: keys and values.
+    ("[listener.tls]\nkey = \"server.key\"", &["hnp.toml:1:", "`listener.tls.certificate` is missing: [listener.tls] needs it"]),
+    ("[listener.tls]\ncertificate = \"a\"\nclient-auth = \"on\"", &["hnp.toml:3:15", "`on` is none of `off`, `loose`, `strict`"]),
+    ("[listener.tls]\ncertificate = \"a\"\nclient_auth = \"loose\"", &["did you mean `client-auth`?"]),
+    ("[listener.tls]\ncertificate = \"a\"\nmin-version = \"1.1\"", &["`1.1` is none of `1.2`, `1.3`"]),
+    ("[listener.tls]\ncertificate = \"a\"\nmin-version = 1.3", &["expected `\"1.2\"` or `\"1.3\"`, found the number 1.3"]),
+    ("[listener.tls]\ncertificate = \"a\"\nclient-ca = [\"a\", 1]", &["hnp.toml:3:19", "`listener.tls.client-ca[1]`", "found the number 1"]),
+    ("[listener]\ncertificate = \"a\"", &["`certificate` belongs to [listener.tls]"]),
+    ("[upstream]\nurl = \"https://a\"\nprotocol = \"http2\"", &["`http2` is none of `auto`, `http1`, `h2`"]),
+    ("[upstream]\nurl = \"https://a\"\nserver-name = \"a:443\"", &["`a:443` is not a DNS name: it has a port", "write \"a\""]),
+    ("[upstream]\nurl = \"https://a\"\nserver-name = \"*.a.io\"", &["wildcards are not served"]),
+    ("[reverse-proxy]\nprefix = \"x\"", &["does not start with `/`", "write \"/x\""]),
+    ("[reverse-proxy]\nprefix = \"/x?a=b\"", &["hnp.toml:2:10", "a query or fragment", "write \"/x\""]),
+    ("[reverse-proxy]\nprefix = \"/x/\"", &["it ends in `/`", "write \"/x\""]),
+    ("[reverse-proxy]\nprefix = \"/a/../b\"", &["a segment of dots"]),
+    ("[reverse-proxy]\nprefix = \"//a\"", &["an empty segment"]),
+    ("[reverse-proxy]\nprefix = \"/a%2fb\"", &["'%' cannot stand in it"]),
+    ("[limits]\nhandshakes = 0", &["a whole number from 1"]),
+    ("[timeouts]\nhandshake = \"0s\"", &["must be longer than 0"]),
+    ("[timeouts]\nupstream-idle = 60", &["`60` has no unit"]),
+    // TLS: what contradicts itself.
+    ("modes = [\"tunnel\", \"reverse-proxy\"]", &["hnp.toml:1:20", "the mode `reverse-proxy` needs an upstream"]),
+    ("modes = [\"end-to-end-mtls\"]\n[upstream]\nurl = \"https://a\"", &["hnp.toml:1:10", "needs [listener.tls] with a `client-auth`"]),
+    ("modes = [\"end-to-end-mtls\"]\n[upstream]\nurl = \"https://a\"\n[listener.tls]\ncertificate = \"pem\"\nkey = \"pem\"", &["hnp.toml:1:10", "needs [listener.tls] with a `client-auth`"]),
+    ("[listener.tls]\ncertificate = \"pem\"\nkey = \"pem\"\nclient-auth = \"strict\"", &["hnp.toml:4:15", "`listener.tls.client-auth` is \"strict\", and there is no `client-ca`"]),
+    ("[listener.tls]\ncertificate = \"pem\"", &["hnp.toml:2:15", "`listener.tls.certificate` needs `listener.tls.key`"]),
+    ("[listener.tls]\ncertificate = \"missing\"\nkey = \"pem\"", &["hnp.toml:2:15", "`listener.tls.certificate`: cannot read missing"]),
+    ("[listener.tls]\ncertificate = \"pem\"\nkey = \".\"", &["hnp.toml:3:7", "`listener.tls.key`: cannot read", "it is a directory"]),
+    ("[listener.tls]\ncertificate = \".\"", &["hnp.toml:2:15", "holds neither `tls.crt` and `tls.key` nor `client.crt`"]),
+    ("[listener.tls]\ncertificate = \".\"\nkey = \"pem\"", &["hnp.toml:3:7", "is a directory, which holds the key as well"]),
+    ("[upstream]\nurl = \"https://a\"\ncertificate = \"pem\"", &["hnp.toml:3:15", "`upstream.certificate` needs `upstream.key`"]),
+    ("[upstream]\nurl = \"https://a\"\nkey = \"pem\"", &["hnp.toml:3:7", "`upstream.key` needs `upstream.certificate`"]),
+    ("[upstream]\nurl = \"https://a\"\nca = [\"pem\", \"missing\"]", &["hnp.toml:3:14", "`upstream.ca[1]`: cannot read missing"]),
+    ("[upstream]\nurl = \"http://a\"\nca = \"pem\"", &["hnp.toml:3:6", "`upstream.ca` has no meaning: `upstream.url` is http://"]),
+    ("[upstream]\nurl = \"http://a\"\nserver-name = \"b\"", &["`upstream.server-name` has no meaning"]),
+    ("[upstream]\nurl = \"https://a\"\n[upstream.parent]\nurl = \"http://p:1\"\nca = \"pem\"", &["hnp.toml:5:6", "`upstream.parent.url` is http://"]),
+    ("[upstream]\nurl = \"https://a\"\n[upstream.parent]\nurl = \"https://p:1\"\nkey = \"pem\"", &["`upstream.parent.key` needs `upstream.parent.certificate`"]),
+    // Endpoints.
+    ("[[endpoints]]\ncertificate = \"a\"", &["hnp.toml:1:", "`endpoints[0].server-name` is missing: [[endpoints]] needs it", "`endpoints[0].prefix` is missing", "`endpoints[0].upstream` is missing"]),
+    ("[[endpoints]]\nserver-name = \"10.0.0.1\"", &["hnp.toml:2:15", "it is an address"]),
+    ("[[endpoints]]\nserver-name = \"a.io.\"", &["it ends in a dot", "write \"a.io\""]),
+    ("[[endpoints]]\nserver-name = \"größe.io\"", &["it is not ASCII", "write \"xn--gre-6ka8i.io\""]),
+    ("[[endpoints]]\nserver-name = \"a b\"", &["`a b` is not a DNS name"]),
+    ("[[endpoints]]\nupstream = \"10.0.0.5:8080\"", &["`endpoints[0].upstream`", "has no scheme"]),
+    (ENDPOINTS_OF_ONE_NAME, &["hnp.toml:8:15", "`endpoints[1]` and `endpoints[0]` have the same server name `a.io`"]),
+    (ENDPOINTS_OF_ONE_PREFIX, &["hnp.toml:11:10", "`endpoints[1]` (`b.io`) and `endpoints[0]` (`a.io`) have the same prefix `/a`"]),
+    (ENDPOINTS_NESTED, &["hnp.toml:11:10", "`endpoints[1]` (`b.io`) and `endpoints[0]` (`a.io`) have the prefixes `/a/b` and `/a`, of which one lies beneath the other"]),
+    (ENDPOINT_WITHOUT_CA, &["hnp.toml:7:15", "`endpoints[0].client-auth` is \"loose\", and there is no `client-ca`"]),
+    (ENDPOINT_TO_PLAINTEXT, &["hnp.toml:7:15", "`endpoints[0].upstream-ca` has no meaning: `endpoints[0].upstream` is http://"]),
     // Bounds and files.
     ("[limits]\nhead-size = \"1KiB\"", &["`limits.request-line-size` (8KiB) is more than `limits.head-size` (1KiB)"]),
     ("[dns]\nmin-ttl = \"10m\"", &["hnp.toml:2:11", "`dns.min-ttl` (10m) is more than `dns.max-ttl` (5m)"]),
@@ -118,10 +158,16 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("workers =", &["this is not TOML"]),
 ];
 
+const ENDPOINTS_OF_ONE_NAME: &str = "[[endpoints]]\nserver-name = \"A.io\"\ncertificate = \"pem\"\nkey = \"pem\"\nprefix = \"/a\"\nupstream = \"http://u\"\n[[endpoints]]\nserver-name = \"a.IO\"\ncertificate = \"pem\"\nkey = \"pem\"\nprefix = \"/ab\"\nupstream = \"http://u\"";
+const ENDPOINTS_OF_ONE_PREFIX: &str = "[[endpoints]]\nserver-name = \"a.io\"\ncertificate = \"pem\"\nkey = \"pem\"\nprefix = \"/a\"\nupstream = \"http://u\"\n[[endpoints]]\nserver-name = \"b.io\"\ncertificate = \"pem\"\nkey = \"pem\"\nprefix = \"/a\"\nupstream = \"http://u\"";
+const ENDPOINTS_NESTED: &str = "[[endpoints]]\nserver-name = \"a.io\"\ncertificate = \"pem\"\nkey = \"pem\"\nprefix = \"/a\"\nupstream = \"http://u\"\n[[endpoints]]\nserver-name = \"b.io\"\ncertificate = \"pem\"\nkey = \"pem\"\nprefix = \"/a/b\"\nupstream = \"http://u\"";
+const ENDPOINT_WITHOUT_CA: &str = "[[endpoints]]\nserver-name = \"a.io\"\ncertificate = \"pem\"\nkey = \"pem\"\nprefix = \"/a\"\nupstream = \"https://u\"\nclient-auth = \"loose\"";
+const ENDPOINT_TO_PLAINTEXT: &str = "[[endpoints]]\nserver-name = \"a.io\"\ncertificate = \"pem\"\nkey = \"pem\"\nprefix = \"/a\"\nupstream = \"http://u\"\nupstream-ca = \"pem\"";
+
 #[test]
 fn each_mistake_is_refused_with_its_place_and_its_remedy() {
     for (toml, parts) in REFUSED {
-        let text = Case::new(toml).refused();
+        let text = Case::new(toml).with_file("pem", "").refused();
         for part in *parts {
             assert!(
                 text.contains(part),
@@ -272,7 +318,7 @@ fn a_password_is_never_repeated() {
     let secrets = [
         "http://u:s3cret@p:1/x",
         "http://u:s3c/ret@p:1",
-        "https://u:s3cret@p:1",
+        "https://u:s3cret@p:1/x",
         "ftp://u:s3\\\"cret@p",
         "http://u:s3 cret@p:0",
     ];
