@@ -8,6 +8,7 @@ mod install;
 mod run;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ enum Verb {
     Run(run::Args),
     /// Runs all tests, those of the node under test once for each backend.
     Test(test::Args),
+    /// Runs tests on the kernels that Debian ships, in QEMU.
+    Vm(vm::Args),
     /// Formatting, clippy, documentation, and the dependencies' licences and sources.
     Check(check::Args),
     /// Builds the eBPF programs, loads each and shows what the kernel's verifier made of it.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args).map(success),
         Verb::Bench(args) => bench::run(&args).map(success),
         Verb::Test(args) => test::run(&args),
+        Verb::Vm(args) => vm::run(&args),
         Verb::Check(args) => check::run(&args).map(success),
         Verb::Ebpf(args) => ebpf::run(&args).map(success),
         Verb::Fuzz(args) => fuzz::run(&args).map(success),

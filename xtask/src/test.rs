@@ -4,8 +4,8 @@
 //! the node under test can run once for each backend, without building anything again, and every test program that dies
 //! without a word is counted as a failure.
 
-mod build;
-mod program;
+pub(crate) mod build;
+pub(crate) mod program;
 mod tools;
 
 use std::{
@@ -120,7 +120,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// What ran, what failed, what was skipped; the last line is the sum.
-fn summary(outcomes: &[Outcome]) -> ExitCode {
+pub(crate) fn summary(outcomes: &[Outcome]) -> ExitCode {
     for outcome in outcomes {
         let Tally { passed, failed, .. } = outcome.tally;
         let verdict = if failed == 0 {

@@ -13,11 +13,11 @@ use super::program::Program;
 use crate::shell::{cargo, shown};
 
 /// What the build brought.
-pub(super) struct Built {
+pub(crate) struct Built {
     /// The test programs, in cargo's order by crate and suite.
-    pub(super) programs: Vec<Program>,
-    /// The `hnp` that the suites start.
-    pub(super) node: PathBuf,
+    pub(crate) programs: Vec<Program>,
+    /// The `hnp` that the suites start, where they do.
+    pub(crate) node: Option<PathBuf>,
 }
 
 impl Built {
@@ -37,18 +37,23 @@ impl Built {
 /// # Errors
 /// When something does not compile; rustc has said what.
 pub(super) fn everything() -> Result<Built> {
-    let mut command = cargo();
     // Neither benchmarks nor examples: they hold no tests.
+    let built = only(&["--lib", "--bins", "--tests"])?;
+    if built.node.is_none() {
+        bail!("the build brought no binary `hnp`");
+    }
+    Ok(built)
+}
+
+/// Builds those tests of the workspace that these arguments of `cargo test` choose.
+///
+/// # Errors
+/// When something does not compile; rustc has said what.
+pub(crate) fn only(targets: &[&str]) -> Result<Built> {
+    let mut command = cargo();
     command
-        .args([
-            "test",
-            "--workspace",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--no-run",
-            "--locked",
-        ])
+        .args(["test", "--workspace", "--no-run", "--locked"])
+        .args(targets)
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
     let line = shown(&command);
@@ -86,7 +91,6 @@ pub(super) fn everything() -> Result<Built> {
             &other.executable,
         ))
     });
-    let node = node.context("the build brought no binary `hnp`")?;
     Ok(Built { programs, node })
 }
 

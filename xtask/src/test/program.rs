@@ -16,18 +16,18 @@ use anyhow::{Context as _, Result};
 use crate::shell::{bold, cargo, no_skip, say, shown};
 
 /// A test program as cargo built it.
-pub(super) struct Program {
-    pub(super) package: String,
-    pub(super) suite: String,
-    pub(super) executable: PathBuf,
+pub(crate) struct Program {
+    pub(crate) package: String,
+    pub(crate) suite: String,
+    pub(crate) executable: PathBuf,
     /// The package's directory, where cargo runs its tests.
-    pub(super) directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 /// What all test programs are run with.
 pub(super) struct Environment {
     /// The `hnp` that suites start.
-    pub(super) node: PathBuf,
+    pub(super) node: Option<PathBuf>,
     /// The file to which tests add `name: reason` when they skip themselves.
     pub(super) skipped: PathBuf,
     /// Only tests whose name contains this.
@@ -38,22 +38,22 @@ pub(super) struct Environment {
 
 /// How many tests passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) passed: usize,
-    pub(super) failed: usize,
+pub(crate) struct Tally {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
     /// How many programs said that they were done.
-    pub(super) results: usize,
+    pub(crate) results: usize,
 }
 
 /// How one test program ended.
-pub(super) struct Outcome {
-    pub(super) name: String,
-    pub(super) tally: Tally,
+pub(crate) struct Outcome {
+    pub(crate) name: String,
+    pub(crate) tally: Tally,
     /// The names of failed tests, and what else went wrong.
-    pub(super) failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
     /// `name: reason` of tests that skipped themselves: neither passed nor failed.
-    pub(super) skipped: Vec<String>,
-    pub(super) took: Duration,
+    pub(crate) skipped: Vec<String>,
+    pub(crate) took: Duration,
 }
 
 impl Program {
@@ -71,8 +71,10 @@ impl Program {
             .current_dir(&self.directory)
             .args(&environment.filter)
             .env("CARGO_MANIFEST_DIR", &self.directory)
-            .env("HNP_TEST_BINARY", &environment.node)
             .env("HNP_TEST_SKIPPED", &environment.skipped);
+        if let Some(node) = &environment.node {
+            command.env("HNP_TEST_BINARY", node);
+        }
         if let Some(backend) = backend {
             name = format!("{name} [{backend}]");
             command.env("HNP_TEST_BACKEND", backend);
@@ -128,10 +130,8 @@ fn run(name: String, mut command: Command, limit: Duration, echo: bool) -> Resul
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot start `{line}`"))?;
-    let (lines, received) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
-        thread::spawn(move || copy(stdout, &lines, echo));
-    }
+    let stdout = child.stdout.take().context("its output was asked for")?;
+    let received = lines_of(stdout, echo);
 
     let mut tally = Tally::default();
     let mut failures = Vec::new();
@@ -164,7 +164,13 @@ fn run(name: String, mut command: Command, limit: Duration, echo: bool) -> Resul
     })
 }
 
-/// Hands the output over line by line, and shows it as it comes.
+/// The output line by line; `echo`: shown as it comes.
+pub(crate) fn lines_of(output: impl Read + Send + 'static, echo: bool) -> mpsc::Receiver<String> {
+    let (lines, received) = mpsc::channel();
+    thread::spawn(move || copy(output, &lines, echo));
+    received
+}
+
 fn copy(from: impl Read, to: &mpsc::Sender<String>, echo: bool) {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
@@ -207,7 +213,7 @@ fn kill_group(child: &Child) {
 
 impl Tally {
     /// Adds libtest's last line: `test result: ok. 4 passed; 0 failed; 1 ignored; 0 measured; …`.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some(counts) = line.strip_prefix("test result: ") else {
             return;
         };
@@ -225,7 +231,7 @@ impl Tally {
 }
 
 /// `test relay::half_close ... FAILED`.
-fn failed_test(line: &str) -> Option<String> {
+pub(crate) fn failed_test(line: &str) -> Option<String> {
     let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
     Some(name.to_owned())
 }
