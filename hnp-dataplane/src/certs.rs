@@ -1,7 +1,7 @@
 //! Certificates and keys as `hnp certs` handles them: test material, the Kubernetes secret, and what a file holds.
 
-mod facts;
-mod file;
+pub(crate) mod facts;
+pub(crate) mod file;
 pub(crate) mod inspect;
 pub(crate) mod make;
 mod report;
@@ -21,7 +21,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    fn new(file: &Path, fault: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn new(file: &Path, fault: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             file: file.display().to_string(),
             fault: fault.into(),

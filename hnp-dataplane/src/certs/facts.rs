@@ -99,7 +99,7 @@ impl From<Result<String, String>> for Role {
 }
 
 /// What somebody else wrote, without what would steer a terminal.
-pub(super) fn printable(text: &impl ToString) -> String {
+pub(crate) fn printable(text: &impl ToString) -> String {
     text.to_string().replace(char::is_control, "\u{fffd}")
 }
 
@@ -188,7 +188,7 @@ fn usable(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> Result<(), 
     let (kind, strong) = key_kind(certificate.public_key());
     if !strong {
         return Err(format!(
-            "its key is {kind}, not RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519"
+            "its key is {kind}, not RSA from 2048 bits, ECDSA P-256, P-384 or P-521, or Ed25519"
         ));
     }
     if !matches!(certificate.version(), X509Version::V1 | X509Version::V3) {
@@ -283,7 +283,7 @@ pub(super) fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> (String, bool) {
         "1.2.840.10045.2.1" => match parameter().as_deref() {
             Some("1.2.840.10045.3.1.7") => ("ECDSA P-256".into(), true),
             Some("1.3.132.0.34") => ("ECDSA P-384".into(), true),
-            Some("1.3.132.0.35") => ("ECDSA P-521".into(), false),
+            Some("1.3.132.0.35") => ("ECDSA P-521".into(), true),
             _ => ("ECDSA on another curve".into(), false),
         },
         "1.3.101.112" => ("Ed25519".into(), true),

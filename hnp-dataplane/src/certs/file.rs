@@ -8,14 +8,14 @@ use rustls::pki_types::PrivateKeyDer;
 use super::Fault;
 
 /// One PEM block.
-#[derive(Debug)]
-pub(super) struct Block {
-    pub(super) kind: Kind,
-    pub(super) der: Vec<u8>,
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) kind: Kind,
+    pub(crate) der: Vec<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Certificate,
     Key(KeyFormat),
     EncryptedKey,
@@ -26,7 +26,7 @@ pub(super) enum Kind {
 
 /// How a private key is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyFormat {
+pub(crate) enum KeyFormat {
     /// RFC 5958.
     Pkcs8,
     /// RFC 8017, appendix A.1.2: RSA only.
@@ -36,7 +36,7 @@ pub(super) enum KeyFormat {
 }
 
 impl KeyFormat {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pkcs8 => "PKCS#8",
             Self::Pkcs1 => "PKCS#1",
@@ -49,7 +49,7 @@ impl KeyFormat {
 ///
 /// # Errors
 /// The file cannot be read, or is not PEM.
-pub(super) fn read(path: &Path) -> Result<Vec<Block>, Fault> {
+pub(crate) fn read(path: &Path) -> Result<Vec<Block>, Fault> {
     let bytes = std::fs::read(path).map_err(|error| {
         let remedy = "check the path and who may read it";
         Fault::new(path, format!("cannot be read: {error}"), remedy)
@@ -80,7 +80,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Block>, Fault> {
 }
 
 /// The first certificate of a file.
-pub(super) fn first_certificate(path: &Path) -> Result<Vec<u8>, Fault> {
+pub(crate) fn first_certificate(path: &Path) -> Result<Vec<u8>, Fault> {
     read(path)?
         .into_iter()
         .find(|block| block.kind == Kind::Certificate)
@@ -92,7 +92,7 @@ pub(super) fn first_certificate(path: &Path) -> Result<Vec<u8>, Fault> {
 }
 
 /// The first private key of a file.
-pub(super) fn first_key(path: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
+pub(crate) fn first_key(path: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
     for block in read(path)? {
         match block.kind {
             Kind::Key(format) => return Ok(private_key(format, block.der)),
@@ -104,7 +104,7 @@ pub(super) fn first_key(path: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
     Err(Fault::new(path, "holds no private key", remedy))
 }
 
-pub(super) fn encrypted(path: &Path) -> Fault {
+pub(crate) fn encrypted(path: &Path) -> Fault {
     let remedy = format!(
         "HNP asks for no passphrase: write it without one, `openssl pkey -in {} -out {}`",
         path.display(),
@@ -113,7 +113,7 @@ pub(super) fn encrypted(path: &Path) -> Fault {
     Fault::new(path, "holds an encrypted private key", remedy)
 }
 
-pub(super) fn private_key(format: KeyFormat, der: Vec<u8>) -> PrivateKeyDer<'static> {
+pub(crate) fn private_key(format: KeyFormat, der: Vec<u8>) -> PrivateKeyDer<'static> {
     match format {
         KeyFormat::Pkcs8 => PrivateKeyDer::Pkcs8(der.into()),
         KeyFormat::Pkcs1 => PrivateKeyDer::Pkcs1(der.into()),
@@ -122,15 +122,16 @@ pub(super) fn private_key(format: KeyFormat, der: Vec<u8>) -> PrivateKeyDer<'sta
 }
 
 /// The public half of a key as the `SubjectPublicKeyInfo` of RFC 5280, which is what a certificate holds of it.
-pub(super) fn public_half(path: &Path, key: &PrivateKeyDer<'_>) -> Result<Vec<u8>, Fault> {
-    let unusable = || {
-        let remedy = "use RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519";
-        let fault = "holds a private key that is damaged or of a kind HNP cannot use";
-        Fault::new(path, fault, remedy)
-    };
-    let key = any_supported_type(key).map_err(|_| unusable())?;
-    let public = key.public_key().ok_or_else(unusable)?;
+pub(crate) fn public_half(path: &Path, key: &PrivateKeyDer<'_>) -> Result<Vec<u8>, Fault> {
+    let key = any_supported_type(key).map_err(|_| unusable_key(path))?;
+    let public = key.public_key().ok_or_else(|| unusable_key(path))?;
     Ok(public.as_ref().to_vec())
+}
+
+pub(crate) fn unusable_key(path: &Path) -> Fault {
+    let remedy = "use RSA from 2048 bits, ECDSA P-256, P-384 or P-521, or Ed25519";
+    let fault = "holds a private key that is damaged or of a kind HNP cannot use";
+    Fault::new(path, fault, remedy)
 }
 
 impl From<pem::Pem> for Block {
