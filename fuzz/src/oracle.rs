@@ -140,9 +140,10 @@ fn written(head: &RequestHead<'_>) -> Vec<u8> {
 
 /// What leaves for the origin server is one request with the same meaning, for the host that was authorised.
 fn forwarded(head: &RequestHead<'_>) {
-    let Some(out) = rewrite::request_head(head) else {
+    let mut out = Vec::new();
+    if !rewrite::request_head(head, &mut out) {
         return;
-    };
+    }
     let RequestTarget::Absolute { target, .. } = &head.target else {
         panic!("only absolute-form is forwarded")
     };
@@ -199,7 +200,8 @@ fn response_head<'a>(
 
 /// What leaves for the client is one response that ends where the upstream's ends.
 fn passed_on(head: &ResponseHead<'_>, method: &str) {
-    let out = rewrite::response_head(head, false, true);
+    let mut out = Vec::new();
+    rewrite::response_head(head, false, true, &mut out);
     let large = HeadLimits {
         size: 1 << 16,
         first_line: 1 << 14,

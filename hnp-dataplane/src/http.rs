@@ -15,8 +15,10 @@ pub mod forward;
 pub mod head;
 mod lines;
 pub mod linger;
+pub mod pool;
 pub mod proxy_status;
 pub mod response;
+pub mod reverse;
 pub mod rewrite;
 
 pub use answer::Answer;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::dial::{Dialer, Resolver};
 use crate::flow::accept;
 use crate::http::head::HeadLimits;
+use crate::http::pool::Pool;
 use crate::policy::Engine;
 use crate::policy::auth::Authenticator;
 use crate::policy::limits::Limits;
@@ -85,6 +86,8 @@ pub struct Worker {
     pub log: AccessLog,
     /// Buffers and pipes.
     pub pools: Pools,
+    /// Idle connections to upstreams.
+    pub upstreams: Pool,
     /// New connections are refused from now on.
     pub draining: Signal,
     /// What is left ends now.
@@ -186,6 +189,7 @@ pub fn run(start: Start) -> std::io::Result<usize> {
         metrics,
         log,
         pools: Pools::default(),
+        upstreams: Pool::default(),
         draining: Signal::default(),
         stopping: Signal::default(),
         refusals: Cell::new(0),

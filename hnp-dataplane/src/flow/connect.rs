@@ -1,7 +1,7 @@
 //! Connecting: to the target itself, or through the parent proxy; for a tunnel once, for forwarded requests as often as their
 //! target changes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use crate::access_log::ClosedBy;
 use crate::admin::metrics::DnsLookup;
 use crate::dial::{Cause, DialError, Side as At};
 use crate::http::answer::Answer;
-use crate::http::forward::{self, End, Exchange, ExchangeEnd, Gate, Options, Traffic};
-use crate::http::head::RequestHead;
+use crate::http::forward::{self, End, Exchange, ExchangeEnd, Gate, Options, Traffic, Upgraded};
+use crate::http::head::{RequestHead, RequestTarget};
 use crate::http::proxy_status::{ErrorType, Side};
+use crate::http::rewrite;
 use crate::policy::Decision;
 use crate::relay::Leg;
 use crate::stream::Stream;
@@ -140,22 +141,31 @@ pub async fn forward(
         idle_timeout: timeouts.http_idle.0,
     };
     let traffic = Rc::new(Traffic::default());
-    let mut gate = Stages {
+    let gate = Stages {
         worker,
         snapshot,
         account,
-        traffic: Rc::clone(&traffic),
-        entered: (0, 0),
+        ledger: Ledger::new(account, Rc::clone(&traffic)),
+        kept: RefCell::default(),
     };
-    match forward::serve(client, request.received, options, traffic, &mut gate).await {
+    match forward::serve(client, request.received, options, traffic, &gate).await {
         End::Closed => Forwarded::Closed,
-        End::Connect { client, received } => Forwarded::Connect { client, received },
-        End::Upgraded(upgraded) => Forwarded::Upgraded(Tunnel {
-            client: Leg::new(upgraded.client, upgraded.to_upstream),
-            upstream: Leg::new(upgraded.upstream, upgraded.to_client),
-            idle: timeouts.tunnel_idle.0,
-            lifetime: timeouts.tunnel_lifetime.map(|lifetime| lifetime.0),
-        }),
+        End::Other { client, received } => {
+            account.begun();
+            Forwarded::Connect { client, received }
+        }
+        End::Upgraded(upgraded) => Forwarded::Upgraded(tunnel(snapshot, upgraded)),
+    }
+}
+
+/// The tunnel that a switch of protocols leaves.
+pub(super) fn tunnel(snapshot: &Snapshot, upgraded: Upgraded) -> Tunnel {
+    let timeouts = &snapshot.config.timeouts;
+    Tunnel {
+        client: Leg::new(upgraded.client, upgraded.to_upstream),
+        upstream: Leg::new(upgraded.upstream, upgraded.to_client),
+        idle: timeouts.tunnel_idle.0,
+        lifetime: timeouts.tunnel_lifetime.map(|lifetime| lifetime.0),
     }
 }
 
@@ -165,7 +175,7 @@ pub enum Forwarded {
     Closed,
     /// A protocol was switched.
     Upgraded(Tunnel),
-    /// The next request is a CONNECT.
+    /// The next request is not in absolute-form.
     Connect {
         /// Who asks.
         client: Stream,
@@ -174,61 +184,33 @@ pub enum Forwarded {
     },
 }
 
-/// The stages of the flow, for each of a connection's forwarded requests.
-struct Stages<'a> {
-    worker: &'a Rc<Worker>,
-    snapshot: &'a Arc<Snapshot>,
+/// Enters a connection's exchanges in its account: their bytes as they pass, and how each of them ended.
+pub(super) struct Ledger<'a> {
     account: &'a Account,
     /// Bytes of the connection so far.
     traffic: Rc<Traffic>,
     /// Those of them that are in the account.
-    entered: (u64, u64),
+    entered: Cell<(u64, u64)>,
 }
 
-impl Stages<'_> {
-    fn enter_traffic(&mut self) {
-        let so_far = (self.traffic.up.get(), self.traffic.down.get());
-        self.account
-            .exchanged(so_far.0 - self.entered.0, so_far.1 - self.entered.1);
-        self.entered = so_far;
-    }
-}
-
-impl Drop for Stages<'_> {
-    /// What passed of an exchange that was cut off has passed all the same.
-    fn drop(&mut self) {
-        self.enter_traffic();
-    }
-}
-
-impl Gate for Stages<'_> {
-    async fn admit(&mut self, head: &RequestHead<'_>, target: &Target) -> Result<(), Answer> {
-        self.account.asked(
-            "forward",
-            head.method,
-            Some(target),
-            Some(head.target.path()),
-        );
-        let admitted = async {
-            identify::client(self.snapshot, head.proxy_authorization(), self.account).await?;
-            authorize::target(self.snapshot, self.account, target)
-        };
-        admitted
-            .await
-            .map_err(|answer: Answer| answer.about(target))
-    }
-
-    async fn connect(&mut self, target: &Target) -> Result<Stream, Answer> {
-        let connected = dial(self.worker, self.snapshot, self.account, target).await;
-        let upstream = connected.map_err(|answer| answer.about(target))?;
-        if upstream.early.is_empty() {
-            return Ok(upstream.stream);
+impl<'a> Ledger<'a> {
+    pub(super) fn new(account: &'a Account, traffic: Rc<Traffic>) -> Self {
+        let entered = Cell::default();
+        Ledger {
+            account,
+            traffic,
+            entered,
         }
-        let why = "it spoke before it was asked anything: it is no HTTP server";
-        Err(Answer::new(502, ErrorType::HttpProtocolError, Side::Upstream, why).about(target))
     }
 
-    fn finished(&mut self, exchange: &Exchange) {
+    fn enter_traffic(&self) {
+        let so_far = (self.traffic.up.get(), self.traffic.down.get());
+        let entered = self.entered.replace(so_far);
+        self.account
+            .exchanged(so_far.0 - entered.0, so_far.1 - entered.1);
+    }
+
+    pub(super) fn finished(&self, exchange: &Exchange) {
         self.enter_traffic();
         if exchange.status != 0 {
             self.account.status(exchange.status);
@@ -245,6 +227,82 @@ impl Gate for Stages<'_> {
             ExchangeEnd::ClientGone => self.account.closed(ClosedBy::Client, "aborted"),
         }
         self.account.next_request();
+    }
+}
+
+impl Drop for Ledger<'_> {
+    /// What passed of an exchange that was cut off has passed all the same.
+    fn drop(&mut self) {
+        self.enter_traffic();
+    }
+}
+
+/// The stages of the flow, for each of a connection's forwarded requests.
+struct Stages<'a> {
+    worker: &'a Rc<Worker>,
+    snapshot: &'a Arc<Snapshot>,
+    account: &'a Account,
+    ledger: Ledger<'a>,
+    /// The connection that the last request has left. It is for this client alone, for policy has judged its address for this client.
+    kept: RefCell<Option<(Target, forward::Upstream)>>,
+}
+
+impl Gate for Stages<'_> {
+    type Hop = Target;
+
+    fn carries(&self, head: &RequestHead<'_>) -> bool {
+        matches!(head.target, RequestTarget::Absolute { .. })
+    }
+
+    async fn admit(&self, head: &RequestHead<'_>, out: &mut Vec<u8>) -> Result<Target, Answer> {
+        let target = head.proxy_target()?;
+        self.account.asked(
+            "forward",
+            head.method,
+            Some(target),
+            Some(head.target.path()),
+        );
+        let admitted = async {
+            identify::client(self.snapshot, head.proxy_authorization(), self.account).await?;
+            authorize::target(self.snapshot, self.account, target)
+        };
+        admitted
+            .await
+            .map_err(|answer: Answer| answer.about(target))?;
+        // It is in absolute-form: all that comes here is.
+        let _ = rewrite::request_head(head, out);
+        Ok(target.clone())
+    }
+
+    fn kept(&self, target: &Target) -> Option<forward::Upstream> {
+        let (kept, upstream) = self.kept.take()?;
+        (kept == *target).then_some(upstream)
+    }
+
+    async fn connect(&self, target: &Target) -> Result<Stream, Answer> {
+        let upstream = dial(self.worker, self.snapshot, self.account, target).await?;
+        if upstream.early.is_empty() {
+            return Ok(upstream.stream);
+        }
+        let why = "it spoke before it was asked anything: it is no HTTP server";
+        Err(Answer::new(
+            502,
+            ErrorType::HttpProtocolError,
+            Side::Upstream,
+            why,
+        ))
+    }
+
+    fn keep(&self, target: &Target, upstream: forward::Upstream) {
+        *self.kept.borrow_mut() = Some((target.clone(), upstream));
+    }
+
+    fn about(&self, target: &Target, answer: Answer) -> Answer {
+        answer.about(target)
+    }
+
+    fn finished(&self, exchange: &Exchange) {
+        self.ledger.finished(exchange);
     }
 
     fn is_draining(&self) -> bool {

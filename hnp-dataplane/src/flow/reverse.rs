@@ -2,12 +2,26 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::account::Account;
+use super::authorize;
+use super::connect::{self, Ledger};
 use super::relay::Tunnel;
-use crate::origin::Route;
+use crate::http::answer::Answer;
+use crate::http::forward::{self, End, Exchange, Gate, Options, Traffic, Upstream};
+use crate::http::head::{RequestHead, RequestTarget};
+use crate::http::pool::Tending;
+use crate::http::proxy_status::{ErrorType, Side};
+use crate::http::response::ResponseHead;
+use crate::http::reverse::{Client, Rewriter};
+use crate::origin::{Origin, Route};
 use crate::stream::Stream;
+use crate::uring;
 use crate::worker::{Snapshot, Worker};
+
+/// How long a connection to an upstream may idle.
+const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
 
 /// What is known of a client before its first request, whatever version of HTTP it speaks.
 #[derive(Debug)]
@@ -39,12 +53,144 @@ pub enum Served {
 
 /// Serves this and the following requests of a connection. `received` is all that has come, from the first byte of a request's head.
 pub async fn serve(
-    _worker: &Rc<Worker>,
-    _snapshot: &Arc<Snapshot>,
-    _client: Stream,
-    _received: Vec<u8>,
-    _peer: &Peer,
-    _account: &Account,
+    worker: &Rc<Worker>,
+    snapshot: &Arc<Snapshot>,
+    client: Stream,
+    received: Vec<u8>,
+    peer: &Peer,
+    account: &Account,
 ) -> Served {
-    Served::Closed
+    let timeouts = &snapshot.config.timeouts;
+    let options = Options {
+        limits: snapshot.head,
+        head_timeout: timeouts.head.0,
+        idle_timeout: timeouts.http_idle.0,
+    };
+    let traffic = Rc::new(Traffic::default());
+    let about = Client {
+        address: account.client().ip(),
+        over_tls: peer.over_tls,
+        certificate: peer.client_certificate.as_deref(),
+    };
+    let gate = Stages {
+        worker,
+        snapshot,
+        peer,
+        account,
+        rewriter: Rewriter::new(&peer.route, about),
+        ledger: Ledger::new(account, Rc::clone(&traffic)),
+    };
+    match forward::serve(client, received, options, traffic, &gate).await {
+        End::Closed => Served::Closed,
+        End::Other { client, received } => {
+            account.begun();
+            Served::Other { client, received }
+        }
+        End::Upgraded(upgraded) => Served::Upgraded(connect::tunnel(snapshot, upgraded)),
+    }
+}
+
+/// The stages of the flow, for each of a connection's requests.
+struct Stages<'a> {
+    worker: &'a Rc<Worker>,
+    snapshot: &'a Arc<Snapshot>,
+    peer: &'a Peer,
+    account: &'a Account,
+    rewriter: Rewriter,
+    ledger: Ledger<'a>,
+}
+
+impl Stages<'_> {
+    fn origin(&self) -> &Arc<Origin> {
+        &self.peer.route.origin
+    }
+
+    /// Another configuration is in force than the one that this connection was judged by.
+    fn is_outdated(&self) -> bool {
+        !std::ptr::eq(
+            Arc::as_ptr(&self.worker.shared.snapshot.load()),
+            Arc::as_ptr(self.snapshot),
+        )
+    }
+}
+
+impl Gate for Stages<'_> {
+    type Hop = ();
+
+    fn carries(&self, head: &RequestHead<'_>) -> bool {
+        let for_a_server = matches!(
+            head.target,
+            RequestTarget::Origin(_) | RequestTarget::Asterisk
+        );
+        // A request that comes after a reload is served by what is in force now: the flow begins anew with it.
+        for_a_server && !self.is_outdated()
+    }
+
+    async fn admit(&self, head: &RequestHead<'_>, out: &mut Vec<u8>) -> Result<(), Answer> {
+        let target = &self.origin().target;
+        let path = head.target.path();
+        self.account
+            .asked(self.peer.mode, head.method, Some(target), Some(path));
+        authorize::target(self.snapshot, self.account, target)
+            .map_err(|answer| answer.about(target))?;
+        self.rewriter.request_head(head, out)
+    }
+
+    fn kept(&self, (): &()) -> Option<Upstream> {
+        self.worker.upstreams.take(self.origin())
+    }
+
+    async fn connect(&self, (): &()) -> Result<Stream, Answer> {
+        let target = &self.origin().target;
+        let upstream = connect::dial(self.worker, self.snapshot, self.account, target).await?;
+        if upstream.early.is_empty() {
+            return Ok(upstream.stream);
+        }
+        let why = "it spoke before it was asked anything: it is no HTTP server";
+        Err(Answer::new(
+            502,
+            ErrorType::HttpProtocolError,
+            Side::Upstream,
+            why,
+        ))
+    }
+
+    fn keep(&self, (): &(), upstream: Upstream) {
+        if self.worker.upstreams.keep(self.origin(), upstream) == Tending::Untended {
+            let worker = Rc::clone(self.worker);
+            uring::spawn(async move {
+                worker
+                    .upstreams
+                    .tend(|| UPSTREAM_IDLE, &worker.draining)
+                    .await;
+            });
+        }
+    }
+
+    fn respond(
+        &self,
+        (): &(),
+        head: &ResponseHead<'_>,
+        close: bool,
+        framed: bool,
+        out: &mut Vec<u8>,
+    ) {
+        self.rewriter.response_head(head, close, framed, out);
+    }
+
+    fn about(&self, (): &(), answer: Answer) -> Answer {
+        answer.about(&self.origin().target)
+    }
+
+    fn finished(&self, exchange: &Exchange) {
+        self.ledger.finished(exchange);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.worker.draining.fired()
+    }
+
+    async fn draining(&self) {
+        self.worker.draining.wait().await;
+    }
 }

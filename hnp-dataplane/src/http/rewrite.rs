@@ -13,23 +13,26 @@ use super::response::ResponseHead;
 /// The name HNP goes by in `Via`.
 const PSEUDONYM: &str = "hnp";
 
-/// Fields that never pass, whether `Connection` names them or not. What a message needs of them is written anew.
-const HOP_BY_HOP: [&str; 14] = [
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "max-forwards",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "expect",
-];
+/// Fields that never pass, whether `Connection` names them or not. What a message needs of them is written anew. The length of the name
+/// rules nearly all others out at once.
+fn is_hop_by_hop(name: &str) -> bool {
+    let is = |one: &str| name.eq_ignore_ascii_case(one);
+    match name.len() {
+        2 => is("te"),
+        4 => is("host"),
+        6 => is("expect"),
+        7 => is("upgrade"),
+        10 => is("connection") || is("keep-alive"),
+        12 => is("max-forwards"),
+        14 => is("content-length") || is("http2-settings"),
+        16 => is("proxy-connection"),
+        17 => is("transfer-encoding"),
+        18 => is("proxy-authenticate"),
+        19 => is("proxy-authorization"),
+        25 => is("proxy-authentication-info"),
+        _ => false,
+    }
+}
 
 /// Fields that pass even where `Connection` names them: dropping them would change what the message is.
 const NEVER_DROPPED: [&str; 4] = ["authorization", "cookie", "set-cookie", "via"];
@@ -56,19 +59,18 @@ pub(crate) fn times_through_hnp(head: &RequestHead<'_>) -> usize {
     head.fields.list("via").filter(is_hnp).count()
 }
 
-/// The head of an absolute-form request as the origin server gets it.
+/// The head of an absolute-form request as the origin server gets it, added to `out`.
 ///
-/// `None` unless the target is in absolute-form: nothing else is forwarded.
+/// False, and nothing is added, unless the target is in absolute-form.
 #[must_use]
-pub fn request_head(head: &RequestHead<'_>) -> Option<Vec<u8>> {
+pub fn request_head(head: &RequestHead<'_>, out: &mut Vec<u8>) -> bool {
     let RequestTarget::Absolute {
         target,
         path_and_query,
     } = &head.target
     else {
-        return None;
+        return false;
     };
-    let mut out = Vec::with_capacity(512);
     out.extend_from_slice(head.method.as_bytes());
     out.push(b' ');
     match path_and_query.as_bytes().first() {
@@ -93,38 +95,57 @@ pub fn request_head(head: &RequestHead<'_>) -> Option<Vec<u8>> {
         _ => write!(out, "{target}"),
     };
     out.extend_from_slice(b"\r\n");
-    copy_fields(&mut out, head.fields);
-    write_framing(&mut out, head.framing, head.fields);
+    request_fields(head, out, |_, _| false);
+    out.extend_from_slice(b"\r\n");
+    true
+}
+
+/// What follows the request line and `Host` on every way: the fields that go from end to end, but for those that `drops` names by
+/// name and value, and those that HNP writes itself. The empty line is left to the caller.
+pub(super) fn request_fields(
+    head: &RequestHead<'_>,
+    out: &mut Vec<u8>,
+    drops: impl Fn(&str, &[u8]) -> bool,
+) {
+    copy_fields(out, head.fields, |_, name, value| drops(name, value));
+    write_framing(out, head.framing, head.fields);
     if head.expects_continue() {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
     }
     if let Some(left) = head.fields.first("max-forwards") {
-        write_max_forwards(&mut out, head.method, left);
+        write_max_forwards(out, head.method, left);
     }
     let trailers = head.fields.list_has("te", "trailers");
     let upgrade = head.upgrade().filter(|_| passes_upgrade(head));
     if let Some(protocol) = upgrade {
-        write_field(&mut out, "Upgrade", protocol);
+        write_field(out, "Upgrade", protocol);
     }
     if trailers {
-        write_field(&mut out, "TE", b"trailers");
+        write_field(out, "TE", b"trailers");
     }
     match (upgrade, trailers) {
-        (Some(_), true) => write_field(&mut out, "Connection", b"Upgrade, TE"),
-        (Some(_), false) => write_field(&mut out, "Connection", b"Upgrade"),
-        (None, true) => write_field(&mut out, "Connection", b"TE"),
+        (Some(_), true) => write_field(out, "Connection", b"Upgrade, TE"),
+        (Some(_), false) => write_field(out, "Connection", b"Upgrade"),
+        (None, true) => write_field(out, "Connection", b"TE"),
         (None, false) => {}
     }
-    write_via(&mut out, head.version);
-    out.extend_from_slice(b"\r\n");
-    Some(out)
+    write_via(out, head.version);
 }
 
-/// The head of a response as the client gets it. `close` announces that the connection ends with it; `framed` says that the
-/// client understands chunks, otherwise they are taken apart on the way.
-#[must_use]
-pub fn response_head(head: &ResponseHead<'_>, close: bool, framed: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
+/// The head of a response as the client gets it, added to `out`. `close` announces that the connection ends with it; `framed` says that
+/// the client understands chunks, otherwise they are taken apart on the way.
+pub fn response_head(head: &ResponseHead<'_>, close: bool, framed: bool, out: &mut Vec<u8>) {
+    response_head_but(head, close, framed, out, |_, _, _| false);
+}
+
+/// As [`response_head`]; fields for which `instead` says so are left out, and it writes what it likes in their place.
+pub(super) fn response_head_but(
+    head: &ResponseHead<'_>,
+    close: bool,
+    framed: bool,
+    out: &mut Vec<u8>,
+    instead: impl Fn(&mut Vec<u8>, &str, &[u8]) -> bool,
+) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} ", head.status);
     match head.reason {
@@ -132,29 +153,32 @@ pub fn response_head(head: &ResponseHead<'_>, close: bool, framed: bool) -> Vec<
         reason => out.extend_from_slice(reason),
     }
     out.extend_from_slice(b"\r\n");
-    copy_fields(&mut out, head.fields);
+    copy_fields(out, head.fields, instead);
     if framed || head.framing != BodyFraming::Chunked {
         // Only a response to HEAD and a 304 have a length without content (RFC 9110 section 8.6).
         if !matches!(head.status, 100..200 | 204) {
-            write_framing(&mut out, head.framing, head.fields);
+            write_framing(out, head.framing, head.fields);
         }
     }
     if matches!(head.status, 101 | 426)
         && let Some(protocol) = head.fields.first("upgrade")
     {
-        write_field(&mut out, "Upgrade", protocol);
+        write_field(out, "Upgrade", protocol);
         let options: &[u8] = if close { b"Upgrade, close" } else { b"Upgrade" };
-        write_field(&mut out, "Connection", options);
+        write_field(out, "Connection", options);
     } else if close {
-        write_field(&mut out, "Connection", b"close");
+        write_field(out, "Connection", b"close");
     }
-    write_via(&mut out, head.version);
+    write_via(out, head.version);
     out.extend_from_slice(b"\r\n");
-    out
 }
 
-/// All fields that go from end to end.
-fn copy_fields(out: &mut Vec<u8>, fields: Fields<'_>) {
+/// All fields that go from end to end, unless `instead` takes care of them.
+fn copy_fields(
+    out: &mut Vec<u8>,
+    fields: Fields<'_>,
+    instead: impl Fn(&mut Vec<u8>, &str, &[u8]) -> bool,
+) {
     // Most messages name no field there, and then nothing is compared twice.
     let named = |name: &str| {
         fields
@@ -162,9 +186,16 @@ fn copy_fields(out: &mut Vec<u8>, fields: Fields<'_>) {
             .any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
     };
     let names_some = fields.first("connection").is_some();
+    let never_dropped = |name: &str| {
+        NEVER_DROPPED
+            .iter()
+            .any(|one| name.eq_ignore_ascii_case(one))
+    };
     for (name, value) in fields {
-        let among = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one));
-        if !among(&HOP_BY_HOP) && (!names_some || among(&NEVER_DROPPED) || !named(name)) {
+        if is_hop_by_hop(name) || names_some && !never_dropped(name) && named(name) {
+            continue;
+        }
+        if !instead(out, name, value) {
             write_field(out, name, value);
         }
     }
@@ -202,7 +233,7 @@ fn write_via(out: &mut Vec<u8>, received: Version) {
     let _ = write!(out, "Via: {} {PSEUDONYM}\r\n", received.number());
 }
 
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

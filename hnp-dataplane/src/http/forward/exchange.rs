@@ -3,85 +3,22 @@
 use std::cell::Cell;
 use std::io;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::alarm::Alarm;
 use super::buffer::Buffer;
-use super::{Options, Upstream, knows_http11};
+use super::plan::Plan;
+use super::respond::Response;
+use super::{Gate, Options, Upstream};
 use crate::http::answer::Answer;
-use crate::http::body::{Body, BodyError, Piece};
-use crate::http::head::{BodyFraming, RequestHead, Version, content_length};
+use crate::http::body::{Body, BodyError};
 use crate::http::proxy_status::{ErrorType, Side};
-use crate::http::response::{ResponseHead, ResponseParser};
-use crate::http::rewrite;
 use crate::stream::Stream;
-use crate::target::{Host, Target};
 use crate::uring;
 
-/// Interim responses that one request may get.
-const INTERIM_LIMIT: usize = 32;
 /// Bytes that are read of later requests while one is under way.
 const AHEAD_LIMIT: usize = 8 << 10;
-
-/// What is left of a request head once its exchange begins: nothing that borrows the buffer.
-pub(super) struct Plan {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) target: Target,
-    /// Whether the request can be sent again without doing anything twice, and is here in whole.
-    pub(super) is_repeatable: bool,
-    /// `Max-Forwards` says that it goes no further.
-    pub(super) is_last_forward: bool,
-    head: Vec<u8>,
-    framing: BodyFraming,
-    version: Version,
-    keeps_alive: bool,
-    expects_continue: bool,
-    upgrades: bool,
-}
-
-impl Plan {
-    pub(super) fn new(head: &RequestHead<'_>, target: Target, rewritten: Vec<u8>) -> Self {
-        // RFC 9110 section 9.2.2.
-        let idempotent = matches!(
-            head.method,
-            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
-        );
-        let hops = head.fields.first("max-forwards").and_then(content_length);
-        Plan {
-            method: head.method.to_owned(),
-            path: head.target.path().to_owned(),
-            target,
-            is_repeatable: idempotent && head.framing == BodyFraming::None,
-            is_last_forward: matches!(head.method, "TRACE" | "OPTIONS") && hops == Some(0),
-            head: rewritten,
-            framing: head.framing,
-            version: head.version,
-            keeps_alive: head.keeps_alive(),
-            expects_continue: head.expects_continue(),
-            upgrades: rewrite::passes_upgrade(head),
-        }
-    }
-
-    /// Stands for a request whose head could not be read.
-    pub(super) fn unread() -> Self {
-        Plan {
-            method: "-".to_owned(),
-            path: String::new(),
-            target: Target {
-                host: Host::Name("".into()),
-                port: 0,
-            },
-            is_repeatable: false,
-            is_last_forward: false,
-            head: Vec::new(),
-            framing: BodyFraming::None,
-            version: Version::Http11,
-            keeps_alive: false,
-            expects_continue: false,
-            upgrades: false,
-        }
-    }
-}
 
 /// What came of an exchange.
 pub(super) struct Done {
@@ -93,6 +30,8 @@ pub(super) struct Done {
     pub(super) status: u16,
     /// Whether any of the final response has gone to the client.
     pub(super) responded: bool,
+    /// Whether the request is still here in whole and may be sent again: nothing of it was sent, or sending it twice does no harm.
+    pub(super) may_repeat: bool,
     pub(super) result: Result<Kept, Failure>,
 }
 
@@ -127,28 +66,52 @@ pub(super) enum Failure {
 }
 
 /// What both directions know of each other.
-struct Shared {
+pub(super) struct Shared {
     active: Cell<Instant>,
-    up: Cell<u64>,
-    down: Cell<u64>,
-    status: Cell<u16>,
-    responded: Cell<bool>,
-    continued: Cell<bool>,
+    pub(super) up: Cell<u64>,
+    pub(super) down: Cell<u64>,
+    pub(super) status: Cell<u16>,
+    pub(super) responded: Cell<bool>,
+    pub(super) continued: Cell<bool>,
     awaits_client: Cell<bool>,
-    upstream_deaf: Cell<bool>,
+    pub(super) upstream_deaf: Cell<bool>,
+    /// Bytes at the start of the client's buffer that are sent and still kept, to be sent again where that is allowed.
+    held: Cell<usize>,
+    /// Something of the request has been handed to the upstream's connection.
+    begun: Cell<bool>,
+    /// Some of the request's content is not here any more.
+    streamed: Cell<bool>,
     /// The request is sent, as far as the upstream took it.
     sent: Cell<bool>,
-    /// The response is complete.
-    kept: Cell<Option<Kept>>,
+    /// The upstream has said something.
+    pub(super) heard: Cell<bool>,
 }
 
 impl Shared {
-    fn touch(&self) {
+    fn new() -> Self {
+        Shared {
+            active: Cell::new(uring::now()),
+            up: Cell::new(0),
+            down: Cell::new(0),
+            status: Cell::new(0),
+            responded: Cell::new(false),
+            continued: Cell::new(false),
+            awaits_client: Cell::new(false),
+            upstream_deaf: Cell::new(false),
+            held: Cell::new(0),
+            begun: Cell::new(false),
+            streamed: Cell::new(false),
+            sent: Cell::new(false),
+            heard: Cell::new(false),
+        }
+    }
+
+    pub(super) fn touch(&self) {
         self.active.set(uring::now());
     }
 
     /// Writes all of `bytes`, and lets every byte that leaves count as a sign of life.
-    async fn write_all(&self, to: &Stream, mut bytes: &[u8]) -> io::Result<()> {
+    pub(super) async fn write_all(&self, to: &Stream, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match to.try_write(bytes) {
                 Ok(n) => {
@@ -163,86 +126,195 @@ impl Shared {
     }
 }
 
-/// Sends the request and passes the response on, both at once.
-pub(super) async fn run(
-    client: &Stream,
-    input: &mut Buffer,
-    upstream: &mut Upstream,
-    plan: &Plan,
-    options: &Options,
-    may_keep: bool,
-) -> Done {
-    let shared = Shared {
-        active: Cell::new(uring::now()),
-        up: Cell::new(0),
-        down: Cell::new(0),
-        status: Cell::new(0),
-        responded: Cell::new(false),
-        continued: Cell::new(false),
-        awaits_client: Cell::new(false),
-        upstream_deaf: Cell::new(false),
-        sent: Cell::new(false),
-        kept: Cell::new(None),
-    };
-    let result = both_ways(client, input, upstream, plan, options, may_keep, &shared).await;
-    Done {
-        up: shared.up.get(),
-        down: shared.down.get(),
-        status: shared.status.get(),
-        responded: shared.responded.get(),
-        result,
-    }
+/// An exchange about to begin.
+pub(super) struct Run<'a, G: Gate> {
+    pub(super) client: &'a Stream,
+    pub(super) plan: &'a Plan,
+    pub(super) hop: &'a G::Hop,
+    /// The request's head as the upstream gets it.
+    pub(super) head: &'a [u8],
+    pub(super) options: &'a Options,
+    pub(super) may_keep: bool,
+    pub(super) gate: &'a G,
 }
 
-async fn both_ways(
-    client: &Stream,
-    input: &mut Buffer,
-    upstream: &mut Upstream,
-    plan: &Plan,
-    options: &Options,
-    may_keep: bool,
-    shared: &Shared,
-) -> Result<Kept, Failure> {
-    let mut request = pin!(serve_request(client, input, &upstream.socket, plan, shared));
-    let response = Response {
-        upstream: &upstream.socket,
-        client,
-        plan,
-        options,
-        may_keep,
-        shared,
-    };
-    let mut response = pin!(response.pass_on(&mut upstream.input));
-    let mut silence = pin!(silence(options.idle_timeout, shared));
-    loop {
-        tokio::select! {
-            biased;
-            outcome = &mut response, if shared.kept.get().is_none() => {
-                let outcome = outcome?;
+impl<G: Gate> Run<'_, G> {
+    /// Sends the request and passes the response on, both at once. `input` begins with the request's content.
+    pub(super) async fn run(
+        &self,
+        input: &mut Buffer,
+        upstream: &mut Upstream,
+        alarm: &mut Alarm,
+    ) -> Done {
+        let shared = Shared::new();
+        let result = self.both_ways(input, upstream, alarm, &shared).await;
+        let silent = matches!(result, Err(Failure::Silent(_)));
+        let harmless = !shared.begun.get() || self.plan.is_idempotent;
+        let may_repeat = silent && harmless && !shared.streamed.get();
+        let held = shared.held.get();
+        if may_repeat && held > 0 {
+            // The head is put before the content anew.
+            input.consume(self.head.len());
+        } else {
+            input.consume(held);
+        }
+        Done {
+            up: shared.up.get(),
+            down: shared.down.get(),
+            status: shared.status.get(),
+            responded: shared.responded.get(),
+            may_repeat,
+            result,
+        }
+    }
+
+    async fn both_ways(
+        &self,
+        input: &mut Buffer,
+        upstream: &mut Upstream,
+        alarm: &mut Alarm,
+        shared: &Shared,
+    ) -> Result<Kept, Failure> {
+        let Upstream {
+            stream,
+            input: back,
+        } = upstream;
+        let kept = Cell::new(None);
+        let mut request = pin!(self.serve_request(input, stream, shared, &kept));
+        let response = Response {
+            upstream: stream,
+            run: self,
+            shared,
+        };
+        let mut response = pin!(response.pass_on(back));
+        let limit = self.options.idle_timeout;
+        std::future::poll_fn(|cx| {
+            if kept.get().is_none()
+                && let Poll::Ready(outcome) = response.as_mut().poll(cx)
+            {
+                let outcome: Kept = match outcome {
+                    Ok(outcome) => outcome,
+                    Err(failure) => return Poll::Ready(Err(failure)),
+                };
                 if shared.sent.get() {
-                    return Ok(outcome.unless_deaf(shared));
+                    return Poll::Ready(Ok(outcome.unless_deaf(shared)));
                 }
                 if !(outcome.client && outcome.upstream) {
                     // The rest of the request is not wanted any more; what the client still sends must not be read as
                     // its next request.
-                    return Ok(Kept { client: false, upstream: false, ..outcome });
+                    return Poll::Ready(Ok(Kept {
+                        client: false,
+                        upstream: false,
+                        ..outcome
+                    }));
                 }
-                shared.kept.set(Some(outcome));
+                kept.set(Some(outcome));
             }
-            outcome = &mut request => return Ok(outcome?.unless_deaf(shared)),
-            () = &mut silence => return Err(Failure::Fault(timed_out(options.idle_timeout, shared))),
-        }
+            if let Poll::Ready(outcome) = request.as_mut().poll(cx) {
+                return Poll::Ready(outcome.map(|kept| kept.unless_deaf(shared)));
+            }
+            if alarm.poll(shared.active.get() + limit, cx).is_ready() {
+                return Poll::Ready(Err(Failure::Fault(timed_out(limit, shared))));
+            }
+            Poll::Pending
+        })
+        .await
     }
-}
 
-/// Ends when no byte has moved for `limit`.
-async fn silence(limit: Duration, shared: &Shared) {
-    loop {
-        let deadline = shared.active.get() + limit;
-        if deadline <= uring::now() {
-            return;
+    /// Sends the request, then watches the client while the response is on its way. Ends with what is kept if the response was
+    /// complete first, and with the failure if the client goes away.
+    async fn serve_request(
+        &self,
+        input: &mut Buffer,
+        upstream: &Stream,
+        shared: &Shared,
+        kept: &Cell<Option<Kept>>,
+    ) -> Result<Kept, Failure> {
+        self.send_request(input, upstream, shared).await?;
+        shared.sent.set(true);
+        if let Some(kept) = kept.get() {
+            return Ok(kept);
         }
-        uring::sleep_until(deadline).await;
+        // Only reading tells that a client is gone. What it has sent ahead meanwhile is kept for its turn.
+        while input.bytes().len() < AHEAD_LIMIT + shared.held.get() {
+            match input.fill(self.client).await {
+                Ok(1..) => {}
+                // It may have closed its half only.
+                Ok(0) => break,
+                Err(_) => return Err(Failure::ClientGone),
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Sends head and content. An upstream that takes no more is no failure yet: its response may say why.
+    async fn send_request(
+        &self,
+        input: &mut Buffer,
+        upstream: &Stream,
+        shared: &Shared,
+    ) -> Result<(), Failure> {
+        let mut body = Body::new(self.plan.framing);
+        // What is here of the content goes with the head, at once.
+        let there = body.scan(input.bytes()).map_err(bad_content)?.take;
+        let mut first = self.head;
+        if there > 0 {
+            input.put_before(self.head);
+            shared.held.set(self.head.len() + there);
+            shared.up.set(there as u64);
+            first = &input.bytes()[..shared.held.get()];
+        }
+        if self.write_first(upstream, first, shared).await.is_err() {
+            shared.upstream_deaf.set(true);
+            return Ok(());
+        }
+        if body.is_done() {
+            return Ok(());
+        }
+        input.consume(shared.held.take());
+        shared.streamed.set(there > 0);
+        while !body.is_done() {
+            if input.is_empty() {
+                shared.awaits_client.set(true);
+                let read = input.fill(self.client).await;
+                shared.awaits_client.set(false);
+                if !matches!(read, Ok(1..)) {
+                    return Err(Failure::ClientGone);
+                }
+            }
+            shared.touch();
+            let scan = body.scan(input.bytes()).map_err(bad_content)?;
+            shared.streamed.set(true);
+            shared.up.set(shared.up.get() + scan.take as u64);
+            let content = &input.bytes()[..scan.take];
+            if shared.write_all(upstream, content).await.is_err() {
+                shared.upstream_deaf.set(true);
+                return Ok(());
+            }
+            input.consume(scan.take);
+        }
+        Ok(())
+    }
+
+    /// Writes the first bytes of a request, and notes whether any left.
+    async fn write_first(
+        &self,
+        upstream: &Stream,
+        bytes: &[u8],
+        shared: &Shared,
+    ) -> io::Result<()> {
+        match upstream.try_write(bytes) {
+            Ok(n) => {
+                shared.begun.set(true);
+                shared.touch();
+                shared.write_all(upstream, &bytes[n..]).await
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                shared.begun.set(true);
+                shared.write_all(upstream, bytes).await
+            }
+            Err(e) => Err(e),
+        }
     }
 }
 
@@ -258,67 +330,6 @@ fn timed_out(limit: Duration, shared: &Shared) -> Answer {
     }
 }
 
-/// Sends the request, then watches the client while the response is on its way. Ends with what is kept if the response was
-/// complete first, and with the failure if the client goes away.
-async fn serve_request(
-    client: &Stream,
-    input: &mut Buffer,
-    upstream: &Stream,
-    plan: &Plan,
-    shared: &Shared,
-) -> Result<Kept, Failure> {
-    send_request(client, input, upstream, plan, shared).await?;
-    shared.sent.set(true);
-    if let Some(kept) = shared.kept.get() {
-        return Ok(kept);
-    }
-    // Only reading tells that a client is gone. What it has sent ahead meanwhile is kept for its turn.
-    while input.bytes().len() < AHEAD_LIMIT {
-        match input.fill(client).await {
-            Ok(1..) => {}
-            // It may have closed its half only.
-            Ok(0) => break,
-            Err(_) => return Err(Failure::ClientGone),
-        }
-    }
-    std::future::pending().await
-}
-
-/// Sends head and content. An upstream that takes no more is no failure yet: its response may say why.
-async fn send_request(
-    client: &Stream,
-    input: &mut Buffer,
-    upstream: &Stream,
-    plan: &Plan,
-    shared: &Shared,
-) -> Result<(), Failure> {
-    let mut body = Body::new(plan.framing);
-    if shared.write_all(upstream, &plan.head).await.is_err() {
-        shared.upstream_deaf.set(true);
-        return Ok(());
-    }
-    while !body.is_done() {
-        if input.is_empty() {
-            shared.awaits_client.set(true);
-            let read = input.fill(client).await;
-            shared.awaits_client.set(false);
-            if !matches!(read, Ok(1..)) {
-                return Err(Failure::ClientGone);
-            }
-        }
-        shared.touch();
-        let scan = body.scan(input.bytes()).map_err(bad_content)?;
-        shared.up.set(shared.up.get() + scan.take as u64);
-        let content = &input.bytes()[..scan.take];
-        if shared.write_all(upstream, content).await.is_err() {
-            shared.upstream_deaf.set(true);
-            return Ok(());
-        }
-        input.consume(scan.take);
-    }
-    Ok(())
-}
-
 fn bad_content(error: BodyError) -> Failure {
     let why = format!("the request's content cannot be read: {error}");
     Failure::Fault(Answer::new(
@@ -327,192 +338,4 @@ fn bad_content(error: BodyError) -> Failure {
         Side::Client,
         why,
     ))
-}
-
-/// The way back.
-struct Response<'a> {
-    upstream: &'a Stream,
-    client: &'a Stream,
-    plan: &'a Plan,
-    options: &'a Options,
-    may_keep: bool,
-    shared: &'a Shared,
-}
-
-/// What the final head says of the rest.
-struct Final {
-    framing: BodyFraming,
-    decode: bool,
-    kept: Kept,
-}
-
-impl Response<'_> {
-    async fn pass_on(&self, input: &mut Buffer) -> Result<Kept, Failure> {
-        for _ in 0..INTERIM_LIMIT {
-            if let Some(last) = self.pass_on_head(input).await? {
-                if !last.kept.upgraded {
-                    self.pass_on_content(input, &last).await?;
-                }
-                return Ok(last.kept);
-            }
-        }
-        Err(self.upstream_fault(
-            ErrorType::HttpProtocolError,
-            "the upstream sends one interim response after the other",
-        ))
-    }
-
-    /// Passes on one head: `None` for an interim one.
-    async fn pass_on_head(&self, input: &mut Buffer) -> Result<Option<Final>, Failure> {
-        let mut parser = ResponseParser::new();
-        loop {
-            let parsed = parser.parse(input.bytes(), &self.options.limits, &self.plan.method);
-            match parsed {
-                Err(error) => {
-                    return Err(self.upstream_fault(error.error_type(), &error.to_string()));
-                }
-                Ok(Some((head, length))) => {
-                    let (bytes, last) = self.judge(&head)?;
-                    if last.is_some() {
-                        self.shared.responded.set(true);
-                        self.shared.status.set(head.status);
-                    } else if head.status == 100 {
-                        self.shared.continued.set(true);
-                    }
-                    self.to_client(&bytes).await?;
-                    input.consume(length);
-                    return Ok(last);
-                }
-                Ok(None) => {}
-            }
-            match input.fill(self.upstream).await {
-                Ok(1..) => self.shared.touch(),
-                Ok(0) if input.is_empty() => return Err(self.silent("closed the connection")),
-                Err(error) if input.is_empty() => {
-                    return Err(self.silent(&format!("cut the connection ({error})")));
-                }
-                Ok(0) => {
-                    let why =
-                        "the upstream closed the connection in the midst of its response's head";
-                    return Err(self.upstream_fault(ErrorType::HttpResponseIncomplete, why));
-                }
-                Err(error) => {
-                    let why = format!(
-                        "the connection to the upstream broke in the midst of its response's head: {error}"
-                    );
-                    return Err(self.upstream_fault(ErrorType::HttpResponseIncomplete, &why));
-                }
-            }
-        }
-    }
-
-    /// The head as the client is to get it (nothing, for an interim one that it would not understand), and what follows it.
-    fn judge(&self, head: &ResponseHead<'_>) -> Result<(Vec<u8>, Option<Final>), Failure> {
-        let new_client = knows_http11(self.plan.version);
-        if head.is_interim() {
-            let bytes = if new_client {
-                rewrite::response_head(head, false, true)
-            } else {
-                Vec::new()
-            };
-            return Ok((bytes, None));
-        }
-        let upgraded = head.status == 101;
-        if upgraded && !self.plan.upgrades {
-            let why = "the upstream switches protocols (101) though nobody asked it to";
-            return Err(self.upstream_fault(ErrorType::HttpUpgradeFailed, why));
-        }
-        let decode = head.framing == BodyFraming::Chunked && !new_client;
-        let no_end = head.framing == BodyFraming::UntilClose || decode;
-        // A client that was to wait for 100 and got a refusal instead may or may not send its content: no telling which.
-        let in_doubt =
-            self.plan.expects_continue && !self.shared.continued.get() && self.shared.up.get() == 0;
-        let client = upgraded
-            || (self.plan.keeps_alive
-                && self.may_keep
-                && !no_end
-                && !in_doubt
-                && !self.shared.upstream_deaf.get());
-        let last = Final {
-            framing: head.framing,
-            decode,
-            kept: Kept {
-                client,
-                upstream: head.keeps_alive() && !in_doubt && !self.shared.upstream_deaf.get(),
-                upgraded,
-            },
-        };
-        Ok((
-            rewrite::response_head(head, !client, new_client),
-            Some(last),
-        ))
-    }
-
-    async fn pass_on_content(&self, input: &mut Buffer, last: &Final) -> Result<(), Failure> {
-        let mut body = Body::new(last.framing);
-        while !body.is_done() {
-            if input.is_empty() {
-                match input.fill(self.upstream).await {
-                    Ok(1..) => self.shared.touch(),
-                    Ok(0) => {
-                        return body.connection_ended().map_err(|error| {
-                            self.upstream_fault(
-                                ErrorType::HttpResponseIncomplete,
-                                &format!("the upstream's response: {error}"),
-                            )
-                        });
-                    }
-                    Err(error) => {
-                        let why = format!(
-                            "the connection to the upstream broke in the midst of its response: {error}"
-                        );
-                        return Err(self.upstream_fault(ErrorType::HttpResponseIncomplete, &why));
-                    }
-                }
-            }
-            let bytes = input.bytes();
-            let broken = |error: BodyError| {
-                self.upstream_fault(
-                    ErrorType::HttpProtocolError,
-                    &format!("the upstream's response: {error}"),
-                )
-            };
-            let taken = if last.decode {
-                let Piece { skip, data } = body.next(bytes).map_err(broken)?;
-                self.to_client(&bytes[skip..skip + data]).await?;
-                skip + data
-            } else {
-                let taken = body.scan(bytes).map_err(broken)?.take;
-                self.to_client(&bytes[..taken]).await?;
-                taken
-            };
-            input.consume(taken);
-        }
-        Ok(())
-    }
-
-    async fn to_client(&self, bytes: &[u8]) -> Result<(), Failure> {
-        self.shared
-            .write_all(self.client, bytes)
-            .await
-            .map_err(|_| Failure::ClientGone)?;
-        self.shared
-            .down
-            .set(self.shared.down.get() + bytes.len() as u64);
-        Ok(())
-    }
-
-    fn upstream_fault(&self, error: ErrorType, why: &str) -> Failure {
-        Failure::Fault(Answer::new(502, error, Side::Upstream, why.to_owned()))
-    }
-
-    fn silent(&self, what: &str) -> Failure {
-        let why = format!("the upstream {what} before it sent a response");
-        Failure::Silent(Answer::new(
-            502,
-            ErrorType::ConnectionTerminated,
-            Side::Upstream,
-            why,
-        ))
-    }
 }

@@ -4,19 +4,46 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use std::cell::{Cell, RefCell};
+
 use super::*;
-use crate::uring::Socket;
-use crate::uring::{Mechanism, why_unavailable};
+use crate::http::head::RequestTarget;
+use crate::http::proxy_status::{ErrorType, Side};
+use crate::target::Target;
+use crate::uring::{self, Mechanism, Socket, why_unavailable};
 
 /// Admits everything but `denied.test`; every name leads to the one origin.
 struct Open {
     origin: SocketAddr,
-    connected: usize,
-    log: Vec<String>,
+    connected: Cell<usize>,
+    /// The request at hand.
+    asked: RefCell<String>,
+    log: RefCell<Vec<String>>,
+    kept: RefCell<Option<(Target, Upstream)>>,
+}
+
+impl Open {
+    fn new(origin: SocketAddr) -> Self {
+        Open {
+            origin,
+            connected: Cell::new(0),
+            asked: RefCell::default(),
+            log: RefCell::default(),
+            kept: RefCell::default(),
+        }
+    }
 }
 
 impl Gate for Open {
-    async fn admit(&mut self, _: &RequestHead<'_>, target: &Target) -> Result<(), Answer> {
+    type Hop = Target;
+
+    fn carries(&self, head: &RequestHead<'_>) -> bool {
+        matches!(head.target, RequestTarget::Absolute { .. })
+    }
+
+    async fn admit(&self, head: &RequestHead<'_>, out: &mut Vec<u8>) -> Result<Target, Answer> {
+        let target = head.proxy_target()?;
+        *self.asked.borrow_mut() = format!("{} {target}{}", head.method, head.target.path());
         match target.to_string().as_str() {
             "denied.test:80" => Err(Answer::new(
                 403,
@@ -24,12 +51,20 @@ impl Gate for Open {
                 Side::Configuration,
                 "no rule allows it",
             )),
-            _ => Ok(()),
+            _ => {
+                assert!(rewrite::request_head(head, out));
+                Ok(target.clone())
+            }
         }
     }
 
-    async fn connect(&mut self, _: &Target) -> Result<Stream, Answer> {
-        self.connected += 1;
+    fn kept(&self, hop: &Target) -> Option<Upstream> {
+        let (target, upstream) = self.kept.take()?;
+        (target == *hop).then_some(upstream)
+    }
+
+    async fn connect(&self, _: &Target) -> Result<Stream, Answer> {
+        self.connected.set(self.connected.get() + 1);
         Socket::connect(self.origin)
             .await
             .map(Stream::from)
@@ -43,7 +78,15 @@ impl Gate for Open {
             })
     }
 
-    fn finished(&mut self, exchange: &Exchange) {
+    fn keep(&self, hop: &Target, upstream: Upstream) {
+        *self.kept.borrow_mut() = Some((hop.clone(), upstream));
+    }
+
+    fn about(&self, hop: &Target, answer: Answer) -> Answer {
+        answer.about(hop)
+    }
+
+    fn finished(&self, exchange: &Exchange) {
         let end = match &exchange.end {
             ExchangeEnd::Complete => "complete",
             ExchangeEnd::Upgraded => "upgraded",
@@ -51,14 +94,10 @@ impl Gate for Open {
             ExchangeEnd::Cut(_) => "cut",
             ExchangeEnd::ClientGone => "client gone",
         };
-        let target = exchange
-            .target
-            .as_ref()
-            .map_or("-".to_owned(), Target::to_string);
-        self.log.push(format!(
-            "{} {target}{} {} {end}",
-            exchange.method, exchange.path, exchange.status
-        ));
+        let asked = self.asked.take();
+        self.log
+            .borrow_mut()
+            .push(format!("{asked} {} {end}", exchange.status));
     }
 }
 
@@ -90,11 +129,7 @@ fn forwarded<T: Send + 'static>(
     for mechanism in [Mechanism::IoUring, Mechanism::Epoll] {
         println!("on {}", mechanism.name());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut gate = Open {
-            origin: listener.local_addr().unwrap(),
-            connected: 0,
-            log: Vec::new(),
-        };
+        let gate = Open::new(listener.local_addr().unwrap());
         let entry = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = entry.local_addr().unwrap();
         let origin = thread::spawn(move || origin(listener));
@@ -104,7 +139,9 @@ fn forwarded<T: Send + 'static>(
         let traffic = Rc::new(Traffic::default());
         let served = uring::run(mechanism, async {
             let socket = Stream::from(Socket::from_fd(accepted.into()).unwrap());
-            let end = serve(socket, Vec::new(), options, Rc::clone(&traffic), &mut gate).await;
+            let end = serve(socket, Vec::new(), options, Rc::clone(&traffic), &gate).await;
+            // A connection that is kept for the next request ends with the client's.
+            drop(gate.kept.take());
             // Sockets belong to the runtime: what a test looks at afterwards are the bytes.
             if let End::Upgraded(both) = &end {
                 both.client.write_all(&both.to_client).await.unwrap();
@@ -116,7 +153,7 @@ fn forwarded<T: Send + 'static>(
         });
         let end = served.unwrap();
         let (up, down) = (traffic.up.get(), traffic.down.get());
-        let Open { log, connected, .. } = gate;
+        let (log, connected) = (gate.log.take(), gate.connected.get());
         let client = client.join().unwrap();
         origin.join().unwrap();
         check(Outcome {
@@ -605,7 +642,6 @@ fn what_the_upstream_gets_wrong_is_a_502() {
 #[test]
 fn what_the_client_gets_wrong_is_its_fault() {
     for (request, status) in [
-        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request"),
         ("GET http://a.test/ HTTP/1.1\r\n\r\n", "400 Bad Request"),
         (
             "POST http://a.test/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno chunk",
@@ -631,7 +667,10 @@ fn what_the_client_gets_wrong_is_its_fault() {
                 // Only content that turns out broken gets as far as a connection.
                 if request.starts_with("POST") {
                     let (mut stream, _) = listener.accept().unwrap();
-                    read_head(&mut stream).unwrap();
+                    assert!(
+                        read_head(&mut stream).is_err(),
+                        "a part of a broken request"
+                    );
                 }
             },
             |outcome| {
@@ -740,7 +779,7 @@ fn a_connect_after_other_requests_goes_back_to_the_flow() {
         },
         |outcome| {
             assert!(outcome.client.contains("Content-Length: 1000\r\n"));
-            let End::Connect { received, .. } = outcome.end else {
+            let End::Other { received, .. } = outcome.end else {
                 panic!("{:?}", outcome.end)
             };
             assert!(received.starts_with(b"CONNECT a.test:443 HTTP/1.1\r\n"));
@@ -842,15 +881,11 @@ fn an_upstream_that_hangs_up_on_a_request_does_not_make_its_content_the_next_one
 
 #[test]
 fn the_future_of_a_connection_is_small() {
-    let mut gate = Open {
-        origin: SocketAddr::from(([127, 0, 0, 1], 1)),
-        connected: 0,
-        log: Vec::new(),
-    };
+    let gate = Open::new(SocketAddr::from(([127, 0, 0, 1], 1)));
     let size = uring::run(Mechanism::Epoll, async {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let socket = Stream::from(Socket::from_fd(ours.into()).unwrap());
-        let serving = serve(socket, Vec::new(), options(), Rc::default(), &mut gate);
+        let serving = serve(socket, Vec::new(), options(), Rc::default(), &gate);
         size_of_val(&serving)
     })
     .unwrap();

@@ -7,7 +7,9 @@ fn forwarded(text: &str) -> String {
     let (head, _) = parse_request(text.as_bytes(), &HeadLimits::default())
         .unwrap()
         .unwrap();
-    String::from_utf8(request_head(&head).unwrap())
+    let mut out = Vec::new();
+    assert!(request_head(&head, &mut out));
+    String::from_utf8(out)
         .unwrap()
         .replace("\r\n", "\n")
 }
@@ -18,7 +20,9 @@ fn returned(text: &str, method: &str, close: bool, framed: bool) -> String {
         .parse(text.as_bytes(), &HeadLimits::default(), method)
         .unwrap()
         .unwrap();
-    String::from_utf8(response_head(&head, close, framed))
+    let mut out = Vec::new();
+    response_head(&head, close, framed, &mut out);
+    String::from_utf8(out)
         .unwrap()
         .replace("\r\n", "\n")
 }
