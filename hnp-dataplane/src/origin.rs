@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use url::Url;
 
 use crate::target::{Target, TargetError};
-
-/// How TLS to an upstream is made: placeholder until the client side of TLS has its own type.
-pub type OriginTls = Arc<rustls::ClientConfig>;
+use crate::tls::client::Client;
 
 /// An upstream that requests are sent to: everything that tells one connection to it from another's. Made once for a configuration;
 /// where nothing of it has changed, a reload keeps it ([`Origin::kept`]), and with it the connections that idle in the workers' pools.
@@ -18,7 +16,7 @@ pub struct Origin {
     /// Host and port.
     pub target: Target,
     /// How TLS is made; absent: plaintext.
-    pub tls: Option<OriginTls>,
+    pub tls: Option<Arc<Client>>,
     /// As `Host` has it: the port is left out where it is the scheme's own.
     pub authority: Box<str>,
     /// What stands before each request's path: empty, or begins with `/` and does not end with it.
@@ -30,7 +28,7 @@ impl Origin {
     ///
     /// # Errors
     /// The url's host cannot be one.
-    pub fn new(url: &Url, tls: Option<OriginTls>) -> Result<Origin, TargetError> {
+    pub fn new(url: &Url, tls: Option<Arc<Client>>) -> Result<Origin, TargetError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or(80);

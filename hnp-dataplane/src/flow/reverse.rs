@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::account::Account;
 use super::authorize;
@@ -19,9 +18,6 @@ use crate::origin::{Origin, Route};
 use crate::stream::Stream;
 use crate::uring;
 use crate::worker::{Snapshot, Worker};
-
-/// How long a connection to an upstream may idle.
-const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
 
 /// What is known of a client before its first request, whatever version of HTTP it speaks.
 #[derive(Debug)]
@@ -159,10 +155,11 @@ impl Gate for Stages<'_> {
         if self.worker.upstreams.keep(self.origin(), upstream) == Tending::Untended {
             let worker = Rc::clone(self.worker);
             uring::spawn(async move {
-                worker
-                    .upstreams
-                    .tend(|| UPSTREAM_IDLE, &worker.draining)
-                    .await;
+                let limit = || {
+                    let snapshot = worker.shared.snapshot.load();
+                    snapshot.config.timeouts.upstream_idle.0
+                };
+                worker.upstreams.tend(limit, &worker.draining).await;
             });
         }
     }
