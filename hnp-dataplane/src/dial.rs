@@ -34,6 +34,7 @@ use self::parent::Parent;
 use self::race::{Feed, Lost, Network, Won, race};
 use self::resolver::{Lookup, Whole};
 use crate::config::model::Config;
+use crate::stream::Stream;
 use crate::policy::{Decision, Reason};
 use crate::target::{Host, Target};
 use crate::uring::{self, Socket};
@@ -51,7 +52,7 @@ pub struct Dialer {
 #[derive(Debug)]
 pub struct Dialled {
     /// The connection.
-    pub socket: Socket,
+    pub stream: Stream,
     /// Its other end: the target's address, or the parent's.
     pub address: SocketAddr,
     /// Whether the other end is the parent proxy.
@@ -107,7 +108,7 @@ impl Dialer {
                 self.through(parent, target).await
             }
             _ => self.reach(target, allowed).await.map(|won| Dialled {
-                socket: won.stream,
+                stream: won.stream.into(),
                 address: won.address,
                 via_parent: false,
                 decision: Some(won.decision),
@@ -138,13 +139,18 @@ impl Dialer {
             .map_err(|cause| failed(ParentFailure::Unreachable(Box::new(cause))))?;
         let connected = uring::now();
         let left = self.connect.saturating_sub(won.connect);
-        let early = match uring::timeout(left, parent.tunnel(&won.stream, target)).await {
-            Ok(Ok(early)) => early,
+        let tunnel = async {
+            let stream = parent.secured(won.stream).await?;
+            let early = parent.tunnel(&stream, target).await?;
+            Ok((stream, early))
+        };
+        let (stream, early) = match uring::timeout(left, Box::pin(tunnel)).await {
+            Ok(Ok(tunnel)) => tunnel,
             Ok(Err(failure)) => return Err(failed(failure)),
             Err(_) => return Err(failed(ParentFailure::Silent(self.connect))),
         };
         Ok(Dialled {
-            socket: won.stream,
+            stream,
             address: won.address,
             via_parent: true,
             decision: None,

@@ -2,6 +2,7 @@
 
 pub mod client;
 mod handshake;
+mod handshakes;
 pub mod identity;
 pub mod material;
 pub mod server;
@@ -17,6 +18,7 @@ use crate::config::model::TlsVersion;
 
 pub use client::{Alpn, Client, Clients};
 pub use handshake::{HandshakeError, Hello, accept, connect};
+pub use handshakes::{Handshakes, Ticket};
 pub use identity::Identity;
 pub use material::{Loaded, Role, TlsConfigError};
 pub use server::{Endpoint, Server, files};

@@ -2,6 +2,7 @@
 //! another worker.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -17,14 +18,18 @@ use crate::admin::metrics::WorkerMetrics;
 use crate::config::Config;
 use crate::dial::{Dialer, Resolver};
 use crate::flow::accept;
+use crate::flow::modes::Modes;
 use crate::http::head::HeadLimits;
 use crate::http::pool::Pool;
+use crate::origin::Route;
 use crate::policy::Engine;
 use crate::policy::auth::Authenticator;
 use crate::policy::limits::Limits;
 use crate::relay::Pools;
 use crate::signal::Signal;
 use crate::target::Target;
+use crate::tls::Handshakes;
+use crate::tls::server::Server;
 use crate::uring::{self, Listener, Mechanism, Runtime};
 
 /// How often a worker says that its loop is alive.
@@ -60,6 +65,14 @@ pub struct Snapshot {
     pub parent: Option<Arc<str>>,
     /// How large a head may be.
     pub head: HeadLimits,
+    /// What is served.
+    pub modes: Modes,
+    /// TLS on the listener; absent: plaintext alone.
+    pub tls: Option<Arc<Server>>,
+    /// What becomes of requests for the manager; absent without an upstream.
+    pub route: Option<Arc<Route>>,
+    /// What becomes of the requests of endpoints, by name.
+    pub endpoints: HashMap<Box<str>, Arc<Route>>,
 }
 
 /// How far the process is on its way out.
@@ -92,6 +105,8 @@ pub struct Worker {
     pub draining: Signal,
     /// What is left ends now.
     pub stopping: Signal,
+    /// TLS handshakes of clients under way.
+    pub handshakes: Handshakes,
     /// Clients being told that they are over a limit.
     pub refusals: Cell<usize>,
     connections: Cell<u64>,
@@ -100,6 +115,12 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// How many workers there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.workers
+    }
+
     /// A number for a new connection, unique in the process: the remainder by the number of workers is the worker's own.
     pub fn next_connection(&self) -> u64 {
         let number = self.connections.get();
@@ -192,6 +213,7 @@ pub fn run(start: Start) -> std::io::Result<usize> {
         upstreams: Pool::default(),
         draining: Signal::default(),
         stopping: Signal::default(),
+        handshakes: Handshakes::default(),
         refusals: Cell::new(0),
         connections: Cell::new(id as u64),
         live: Cell::new(0),

@@ -106,6 +106,9 @@ pub enum ParentFailure {
     /// The connection to it broke.
     #[error("the connection broke before it answered CONNECT: {0}")]
     Broken(io::Error),
+    /// The TLS handshake with it failed.
+    #[error("TLS with it failed: {0}")]
+    Tls(HandshakeError),
     /// It did not answer in time.
     #[error("it did not answer CONNECT within {} (`timeouts.connect`)", Span(.0))]
     Silent(Duration),
@@ -243,6 +246,7 @@ impl ParentFailure {
             ParentFailure::Malformed(_) => (502, ErrorType::HttpProtocolError, Side::Parent),
             ParentFailure::Closed => (502, ErrorType::HttpResponseIncomplete, Side::Parent),
             ParentFailure::Broken(_) => (502, ErrorType::ConnectionTerminated, Side::Parent),
+            ParentFailure::Tls(_) => (502, ErrorType::TlsProtocolError, Side::Parent),
             ParentFailure::Silent(_) => (504, ErrorType::HttpResponseTimeout, Side::Parent),
         }
     }

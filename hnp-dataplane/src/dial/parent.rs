@@ -31,6 +31,8 @@ pub(super) struct Parent {
     pub(super) direct: NoProxy,
     /// `Proxy-Authorization: …\r\n`, or nothing.
     authorization: Box<str>,
+    /// Its url says `https`.
+    tls: Option<Arc<Client>>,
 }
 
 impl fmt::Debug for Parent {
@@ -116,14 +118,25 @@ impl Parent {
         })
     }
 
+    /// The connection to the parent, as it is asked over: by TLS where its url says `https`.
+    pub(super) async fn secured(&self, socket: Socket) -> Result<Stream, ParentFailure> {
+        match &self.tls {
+            None => Ok(socket.into()),
+            Some(tls) => tls
+                .connect(socket.into(), Alpn::Http1)
+                .await
+                .map_err(ParentFailure::Tls),
+        }
+    }
+
     /// Asks the parent for `target`; what it sent behind its answer is the tunnel's first bytes.
     pub(super) async fn tunnel(
         &self,
-        socket: &Socket,
+        stream: &Stream,
         target: &Target,
     ) -> Result<Vec<u8>, ParentFailure> {
         let request = self.request(target);
-        socket.write_all(request.as_bytes()).await.map_err(broken)?;
+        stream.write_all(request.as_bytes()).await.map_err(broken)?;
         let mut buffer = vec![0; 1024];
         let mut filled = 0;
         loop {
@@ -135,7 +148,7 @@ impl Parent {
                 }
                 buffer.resize(filled * 2, 0);
             }
-            match socket.read(&mut buffer[filled..]).await.map_err(broken)? {
+            match stream.read(&mut buffer[filled..]).await.map_err(broken)? {
                 0 => return Err(ParentFailure::Closed),
                 n => filled += n,
             }

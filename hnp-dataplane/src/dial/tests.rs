@@ -135,17 +135,17 @@ fn a_literal_and_a_name_lead_to_the_same_place() {
         );
         let port = greeter("127.0.0.1:0", "hello");
         let literal = bench.dial("127.0.0.1", port).await.unwrap();
-        assert_eq!(read_all(&literal.socket).await, "hello");
+        assert_eq!(read_all(&literal.stream).await, "hello");
         assert_eq!(
             (literal.address.to_string(), literal.via_parent),
             (format!("127.0.0.1:{port}"), false)
         );
         let mapped = bench.dial("::ffff:127.0.0.1", port).await.unwrap();
-        assert_eq!(read_all(&mapped.socket).await, "hello");
+        assert_eq!(read_all(&mapped.stream).await, "hello");
         // First by way of the control thread, then from the cache.
         for _ in 0..2 {
             let named = bench.dial("one.example", port).await.unwrap();
-            assert_eq!(read_all(&named.socket).await, "hello");
+            assert_eq!(read_all(&named.stream).await, "hello");
         }
         assert_eq!(bench.dns.asked().len(), 2);
     });
@@ -168,7 +168,7 @@ fn a_family_that_fails_gives_way_to_the_other() {
         for _ in 0..2 {
             let dialled = bench.dial("dual.example", port).await.unwrap();
             assert_eq!(dialled.address.to_string(), format!("127.0.0.1:{port}"));
-            assert_eq!(read_all(&dialled.socket).await, "four");
+            assert_eq!(read_all(&dialled.stream).await, "four");
         }
     });
 }
@@ -350,7 +350,7 @@ fn a_parent_is_asked_by_name_and_early_bytes_are_kept() {
         let bench = Bench::new(&with_parent(port, ""), Vec::new());
         let dialled = bench.dial("app.example", 443).await.unwrap();
         assert!(dialled.via_parent && dialled.decision.is_none());
-        let later = read_all(&dialled.socket).await;
+        let later = read_all(&dialled.stream).await;
         assert_eq!(
             String::from_utf8(dialled.early).unwrap() + &later,
             "early bird"
@@ -373,7 +373,7 @@ fn the_no_proxy_list_is_dialled_directly() {
         for host in ["near.example", "127.0.0.1"] {
             let dialled = bench.dial(host, direct).await.unwrap();
             assert!(!dialled.via_parent);
-            assert_eq!(read_all(&dialled.socket).await, "direct");
+            assert_eq!(read_all(&dialled.stream).await, "direct");
         }
     });
 }

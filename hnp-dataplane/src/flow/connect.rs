@@ -10,6 +10,7 @@ use super::account::Account;
 use super::authorize;
 use super::identify::{self, ForwardRequest};
 use super::relay::Tunnel;
+use super::reverse::Served;
 use crate::access_log::ClosedBy;
 use crate::admin::metrics::DnsLookup;
 use crate::dial::{Cause, DialError, Side as At};
@@ -18,9 +19,12 @@ use crate::http::forward::{self, End, Exchange, ExchangeEnd, Gate, Options, Traf
 use crate::http::head::{RequestHead, RequestTarget};
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::http::rewrite;
+use crate::origin::Origin;
 use crate::policy::Decision;
 use crate::relay::Leg;
 use crate::stream::Stream;
+use crate::tls::HandshakeError;
+use crate::tls::client::Alpn;
 use crate::target::{Host, Target};
 use crate::worker::{Snapshot, Worker};
 
@@ -75,7 +79,7 @@ pub async fn dial(
                 dialled.connect,
             );
             Ok(Upstream {
-                stream: dialled.socket.into(),
+                stream: dialled.stream,
                 early: dialled.early,
             })
         }
@@ -126,6 +130,57 @@ fn answer(error: &DialError) -> Answer {
     )
 }
 
+/// A connection to where requests are sent, over TLS where it has it. Which HTTP is spoken on it, [`Stream::session`] says.
+///
+/// # Errors
+/// As [`dial`]; 502 and 504 where the handshake fails.
+pub async fn origin(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    account: &Account,
+    origin: &Origin,
+    alpn: Alpn,
+) -> Result<Stream, Answer> {
+    let upstream = dial(worker, snapshot, account, &origin.target).await?;
+    let Some(tls) = &origin.tls else {
+        return without_early(upstream);
+    };
+    let limit = snapshot.config.timeouts.handshake.0;
+    let stream = without_early(upstream)?;
+    match uring::timeout(limit, tls.connect(stream, alpn)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(tls_failed(&error)),
+        Err(_) => {
+            let why = format!("the TLS handshake with it was not complete within {limit:?} (timeouts.handshake)");
+            Err(Answer::new(504, ErrorType::ConnectionTimeout, Side::Upstream, why))
+        }
+    }
+}
+
+/// What is asked before it says anything: whoever speaks first is no HTTP server.
+fn without_early(upstream: Upstream) -> Result<Stream, Answer> {
+    if upstream.early.is_empty() {
+        return Ok(upstream.stream);
+    }
+    let why = "it spoke before it was asked anything: it is no HTTP server";
+    Err(Answer::new(502, ErrorType::HttpProtocolError, Side::Upstream, why))
+}
+
+/// What the client is told of a failed handshake with the upstream.
+fn tls_failed(error: &HandshakeError) -> Answer {
+    let (error_type, side) = match error {
+        HandshakeError::Tls(rustls::Error::AlertReceived(_)) => {
+            (ErrorType::TlsAlertReceived, Side::Upstream)
+        }
+        HandshakeError::Tls(rustls::Error::InvalidCertificate(_)) => {
+            (ErrorType::TlsCertificateError, Side::Upstream)
+        }
+        _ => (ErrorType::TlsProtocolError, Side::Upstream),
+    };
+    let why = format!("the TLS handshake with it failed: {error}");
+    Answer::new(502, error_type, side, why)
+}
+
 /// Forwards this and the following requests of a connection. Gives a tunnel when one of them was upgraded.
 pub async fn forward(
     worker: &Rc<Worker>,
@@ -133,7 +188,7 @@ pub async fn forward(
     client: Stream,
     request: ForwardRequest,
     account: &Account,
-) -> Forwarded {
+) -> Served {
     let timeouts = &snapshot.config.timeouts;
     let options = Options {
         limits: snapshot.head,
@@ -149,12 +204,12 @@ pub async fn forward(
         kept: RefCell::default(),
     };
     match forward::serve(client, request.received, options, traffic, &gate).await {
-        End::Closed => Forwarded::Closed,
+        End::Closed => Served::Closed,
         End::Other { client, received } => {
             account.begun();
-            Forwarded::Connect { client, received }
+            Served::Other { client, received }
         }
-        End::Upgraded(upgraded) => Forwarded::Upgraded(tunnel(snapshot, upgraded)),
+        End::Upgraded(upgraded) => Served::Upgraded(tunnel(snapshot, upgraded)),
     }
 }
 
@@ -167,21 +222,6 @@ pub(super) fn tunnel(snapshot: &Snapshot, upgraded: Upgraded) -> Tunnel {
         idle: timeouts.tunnel_idle.0,
         lifetime: timeouts.tunnel_lifetime.map(|lifetime| lifetime.0),
     }
-}
-
-/// What became of a connection whose requests were forwarded.
-pub enum Forwarded {
-    /// It is closed.
-    Closed,
-    /// A protocol was switched.
-    Upgraded(Tunnel),
-    /// The next request is not in absolute-form.
-    Connect {
-        /// Who asks.
-        client: Stream,
-        /// All that came of it.
-        received: Vec<u8>,
-    },
 }
 
 /// Enters a connection's exchanges in its account: their bytes as they pass, and how each of them ended.
@@ -280,17 +320,7 @@ impl Gate for Stages<'_> {
     }
 
     async fn connect(&self, target: &Target) -> Result<Stream, Answer> {
-        let upstream = dial(self.worker, self.snapshot, self.account, target).await?;
-        if upstream.early.is_empty() {
-            return Ok(upstream.stream);
-        }
-        let why = "it spoke before it was asked anything: it is no HTTP server";
-        Err(Answer::new(
-            502,
-            ErrorType::HttpProtocolError,
-            Side::Upstream,
-            why,
-        ))
+        without_early(dial(self.worker, self.snapshot, self.account, target).await?)
     }
 
     fn keep(&self, target: &Target, upstream: forward::Upstream) {

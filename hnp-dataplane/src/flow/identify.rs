@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::account::Account;
+use super::first_bytes::{self, Protocol};
 use crate::access_log::ClosedBy;
 use crate::http::answer::Answer;
-use crate::http::head::{HeadError, RequestHead, RequestParser};
+use crate::http::head::{HeadError, RequestHead, RequestParser, RequestTarget};
 use crate::stream::Stream;
 use crate::target::Target;
 use crate::uring;
@@ -23,6 +24,12 @@ pub enum Asked {
     Tunnel(TunnelRequest),
     /// A request for a web server, in absolute form.
     Forward(ForwardRequest),
+    /// A request for the manager, in origin form. What has come begins with its head, which is complete and valid.
+    Requests(Vec<u8>),
+    /// HTTP/2. What has come begins with its preface.
+    Http2(Vec<u8>),
+    /// TLS. What has come begins with the client's first record.
+    Tls(Vec<u8>),
 }
 
 /// CONNECT.
@@ -45,6 +52,27 @@ struct Read {
     credentials: Option<Vec<u8>>,
 }
 
+/// What may begin where a head is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// The connection, which TLS may still be put around.
+    Plaintext,
+    /// What TLS carries.
+    Secured,
+    /// Another request.
+    Request,
+}
+
+impl Begins {
+    /// What is spoken, where that is not HTTP/1; `None` while it may be one or the other.
+    fn detect(self, bytes: &[u8]) -> Option<Protocol> {
+        match (self, first_bytes::detect(bytes)) {
+            (Begins::Request, _) | (Begins::Secured, Some(Protocol::Tls)) => Some(Protocol::Http1),
+            (_, detected) => detected,
+        }
+    }
+}
+
 /// Reads the head of the connection's first request and finds out who asks. `None`: the client left before it had asked for
 /// anything, and the account says how.
 ///
@@ -55,11 +83,12 @@ pub async fn read(
     snapshot: &Snapshot,
     client: &Stream,
     received: Vec<u8>,
+    begins: Begins,
     account: &Account,
 ) -> Result<Option<Asked>, Answer> {
     let limit = snapshot.config.timeouts.head.0;
-    let Ok(read) = uring::timeout(limit, head(worker, snapshot, client, received, account)).await
-    else {
+    let head = head(worker, snapshot, client, received, begins, account);
+    let Ok(read) = uring::timeout(limit, head).await else {
         account.closed(ClosedBy::Hnp, "head_timeout");
         return Err(Answer::head_timeout(limit));
     };
@@ -93,11 +122,12 @@ async fn head(
     snapshot: &Snapshot,
     client: &Stream,
     mut received: Vec<u8>,
+    begins: Begins,
     account: &Account,
 ) -> Result<Option<Read>, Answer> {
     let mut parser = RequestParser::new();
-    if let Some((head, length)) = parser.parse(&received, &snapshot.head)? {
-        return Ok(Some(understood(&head, &received, length, account)?));
+    if let Some(read) = look(&mut parser, &received, snapshot, begins, account)? {
+        return Ok(Some(read));
     }
     loop {
         // As a rule the whole head comes at once: then it is parsed where it was read, and nothing is kept of it but what
@@ -116,10 +146,8 @@ async fn head(
                 received.extend_from_slice(&scratch[..got]);
                 &received[..]
             };
-            match parser.parse(bytes, &snapshot.head) {
-                Ok(Some((head, length))) => {
-                    understood(&head, bytes, length, account).map(Step::Done)
-                }
+            match look(&mut parser, bytes, snapshot, begins, account) {
+                Ok(Some(read)) => Ok(Step::Done(read)),
                 Ok(None) => {
                     if received.is_empty() {
                         received.extend_from_slice(&scratch[..got]);
@@ -153,6 +181,29 @@ async fn head(
                 return Ok(None);
             }
         }
+    }
+}
+
+/// Looks at all that has come. `None`: it is not enough to tell.
+fn look(
+    parser: &mut RequestParser,
+    bytes: &[u8],
+    snapshot: &Snapshot,
+    begins: Begins,
+    account: &Account,
+) -> Result<Option<Read>, HeadError> {
+    let whole = |asked| {
+        let credentials = None;
+        Ok(Some(Read { asked, credentials }))
+    };
+    match begins.detect(bytes) {
+        None => Ok(None),
+        Some(Protocol::Tls) if snapshot.tls.is_some() => whole(Asked::Tls(bytes.to_vec())),
+        Some(Protocol::Http2) if snapshot.modes.any_requests() => whole(Asked::Http2(bytes.to_vec())),
+        Some(_) => match parser.parse(bytes, &snapshot.head)? {
+            Some((head, length)) => understood(&head, bytes, length, account).map(Some),
+            None => Ok(None),
+        },
     }
 }
 
@@ -196,23 +247,26 @@ fn understood(
     length: usize,
     account: &Account,
 ) -> Result<Read, HeadError> {
-    let target = head.proxy_target()?;
-    let asked = if head.is_connect() {
-        account.asked("tunnel", head.method, Some(target), None);
-        Asked::Tunnel(TunnelRequest {
-            target: target.clone(),
-            early: bytes[length..].to_vec(),
-        })
-    } else {
-        account.asked(
-            "forward",
-            head.method,
-            Some(target),
-            Some(head.target.path()),
-        );
-        Asked::Forward(ForwardRequest {
-            received: bytes.to_vec(),
-        })
+    let asked = match &head.target {
+        RequestTarget::Authority(target) => {
+            account.asked("tunnel", head.method, Some(target), None);
+            Asked::Tunnel(TunnelRequest {
+                target: target.clone(),
+                early: bytes[length..].to_vec(),
+            })
+        }
+        RequestTarget::Absolute { target, .. } => {
+            account.asked(
+                "forward",
+                head.method,
+                Some(target),
+                Some(head.target.path()),
+            );
+            Asked::Forward(ForwardRequest {
+                received: bytes.to_vec(),
+            })
+        }
+        RequestTarget::Origin(_) | RequestTarget::Asterisk => Asked::Requests(bytes.to_vec()),
     };
     Ok(Read {
         asked,

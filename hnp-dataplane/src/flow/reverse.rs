@@ -127,7 +127,7 @@ impl Gate for Stages<'_> {
         let path = head.target.path();
         self.account
             .asked(self.peer.mode, head.method, Some(target), Some(path));
-        authorize::target(self.snapshot, self.account, target)
+        authorize::origin(self.snapshot, self.account, target)
             .map_err(|answer| answer.about(target))?;
         self.rewriter.request_head(head, out)
     }
@@ -137,18 +137,8 @@ impl Gate for Stages<'_> {
     }
 
     async fn connect(&self, (): &()) -> Result<Stream, Answer> {
-        let target = &self.origin().target;
-        let upstream = connect::dial(self.worker, self.snapshot, self.account, target).await?;
-        if upstream.early.is_empty() {
-            return Ok(upstream.stream);
-        }
-        let why = "it spoke before it was asked anything: it is no HTTP server";
-        Err(Answer::new(
-            502,
-            ErrorType::HttpProtocolError,
-            Side::Upstream,
-            why,
-        ))
+        let origin = self.origin();
+        connect::origin(self.worker, self.snapshot, self.account, origin, Alpn::Http1).await
     }
 
     fn keep(&self, (): &(), upstream: Upstream) {

@@ -1,0 +1,176 @@
+//! Securing: TLS, where the client begins with it. The name that it asks for chooses the endpoint; the certificate that it shows
+//! says who it is.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account::Account;
+use super::modes::Access;
+use super::reverse::Peer;
+use crate::access_log::ClosedBy;
+use crate::http::answer::Answer;
+use crate::http::proxy_status::{ErrorType, Side};
+use crate::stream::Stream;
+use crate::tls::identity::Identity;
+use crate::tls::server::{Endpoint, Server};
+use crate::tls::{self, HandshakeError};
+use crate::uring;
+use crate::worker::{Snapshot, Worker};
+
+/// What TLS says of a client.
+pub struct Secured {
+    /// Whom it asked for.
+    pub endpoint: Arc<Endpoint>,
+    /// Who it is, by its certificate.
+    pub identity: Option<Arc<Identity>>,
+    /// Whether HTTP/2 was agreed on (RFC 7301).
+    pub http2: bool,
+}
+
+/// Makes the connection a TLS one, as the client's first record, with which `received` begins, asks for. `None`: it did not come to
+/// that, and the account says why.
+pub async fn accept(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    server: &Server,
+    client: Stream,
+    received: Vec<u8>,
+    account: &Account,
+) -> Option<(Stream, Secured)> {
+    let mut chosen = None;
+    let handshake = tls::accept(client, received, |hello| {
+        let endpoint = server.choose(hello)?;
+        chosen = Some(Arc::clone(endpoint));
+        Ok(Arc::clone(&endpoint.config))
+    });
+    let stream = match bounded(worker, snapshot, account, handshake).await {
+        Ok(stream) => stream,
+        Err(failure) => {
+            failure.note(account);
+            return None;
+        }
+    };
+    let endpoint = chosen?;
+    let session = stream.session();
+    let identity = match endpoint.verify_identity(session) {
+        Ok(identity) => identity,
+        Err(error) => {
+            Failure::Handshake(error.into()).note(account);
+            return None;
+        }
+    };
+    if let Some(identity) = &identity {
+        account.identified(Arc::clone(identity.name()));
+    }
+    let http2 = session.alpn.as_deref() == Some(b"h2");
+    let secured = Secured {
+        endpoint,
+        identity,
+        http2,
+    };
+    Some((stream.into(), secured))
+}
+
+/// A handshake within its time, and within the number of them that there may be.
+async fn bounded<T>(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    account: &Account,
+    handshake: impl Future<Output = Result<T, HandshakeError>>,
+) -> Result<T, Failure> {
+    let most = snapshot.config.limits.handshakes.div_ceil(worker.count());
+    let limit = snapshot.config.timeouts.handshake.0;
+    let ticket = worker.handshakes.begin(account.client().ip(), most);
+    tokio::select! {
+        biased;
+        outcome = uring::timeout(limit, handshake) => match outcome {
+            Ok(outcome) => outcome.map_err(Failure::Handshake),
+            Err(_) => Err(Failure::Slow(limit)),
+        },
+        () = ticket.evicted() => Err(Failure::Evicted(most)),
+    }
+}
+
+/// Why there is no TLS.
+enum Failure {
+    Handshake(HandshakeError),
+    Slow(Duration),
+    Evicted(usize),
+}
+
+impl Failure {
+    fn note(&self, account: &Account) {
+        let (by, reason) = match self {
+            Failure::Handshake(HandshakeError::Closed | HandshakeError::Io(_)) => {
+                (ClosedBy::Client, "tls_aborted")
+            }
+            Failure::Handshake(_) => (ClosedBy::Hnp, "tls_failed"),
+            Failure::Slow(_) => (ClosedBy::Hnp, "tls_timeout"),
+            Failure::Evicted(_) => (ClosedBy::Hnp, "tls_limit"),
+        };
+        account.closed(by, reason);
+        account.detail(match self {
+            Failure::Handshake(error) => format!("the TLS handshake failed: {error}"),
+            Failure::Slow(limit) => {
+                format!("the TLS handshake was not complete within {limit:?} (timeouts.handshake)")
+            }
+            Failure::Evicted(most) => format!(
+                "this TLS handshake was the oldest of more than {most} under way (limits.handshakes)"
+            ),
+        });
+    }
+}
+
+/// How requests for the manager are served to this client.
+///
+/// # Errors
+/// The answer where they are not.
+pub fn requests(snapshot: &Snapshot, secured: Option<&Secured>) -> Result<Peer, Answer> {
+    let identity = secured.and_then(|secured| secured.identity.as_ref());
+    let (mode, route) = match secured.and_then(|secured| secured.endpoint.name.as_deref()) {
+        Some(name) => ("endpoint", snapshot.endpoints.get(name)),
+        None => {
+            let access = match secured {
+                None => Access::Plaintext,
+                Some(_) => Access::Tls {
+                    certificate: identity.is_some(),
+                },
+            };
+            (snapshot.modes.requests(access)?, snapshot.route.as_ref())
+        }
+    };
+    let Some(route) = route else {
+        return Err(Answer::new(
+            503,
+            ErrorType::ProxyConfigurationError,
+            Side::Configuration,
+            "HNP has no upstream to send requests to: set upstream.url or PROXY_URL",
+        ));
+    };
+    let forwards_certificate = route.client_certificate_header;
+    Ok(Peer {
+        mode,
+        route: Arc::clone(route),
+        over_tls: secured.is_some(),
+        client_certificate: identity
+            .filter(|_| forwards_certificate)
+            .map(|identity| identity.xfcc().into()),
+    })
+}
+
+/// Whether this client may ask for tunnels.
+///
+/// # Errors
+/// The answer where it may not.
+pub fn tunnels(snapshot: &Snapshot, secured: Option<&Secured>) -> Result<(), Answer> {
+    if secured.is_some_and(|secured| secured.endpoint.name.is_some()) {
+        return Err(Answer::new(
+            403,
+            ErrorType::HttpRequestDenied,
+            Side::Client,
+            "this name is an endpoint's, which serves requests in origin form (GET /path) and no tunnels",
+        ));
+    }
+    snapshot.modes.tunnel()
+}
