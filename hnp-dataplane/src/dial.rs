@@ -23,6 +23,7 @@ pub mod resolver;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::error::{Cause, DialError, ParentFailure, Side};
@@ -37,6 +38,7 @@ use crate::config::model::Config;
 use crate::stream::Stream;
 use crate::policy::{Decision, Reason};
 use crate::target::{Host, Target};
+use crate::tls::Client;
 use crate::uring::{self, Socket};
 
 /// Makes connections to targets. One configuration's worth: a new configuration gets a new one.
@@ -68,11 +70,15 @@ pub struct Dialled {
 }
 
 impl Dialer {
-    /// For `upstream.parent` and `timeouts` of `config`.
+    /// For `upstream.parent` and `timeouts` of `config`; `parent_tls` is how TLS to a parent with an `https` url is made.
     ///
     /// # Errors
     /// The parent's configuration cannot be used.
-    pub fn new(config: &Config, resolver: Resolver) -> Result<Dialer, ParentError> {
+    pub fn new(
+        config: &Config,
+        resolver: Resolver,
+        parent_tls: Option<Arc<Client>>,
+    ) -> Result<Dialer, ParentError> {
         let parent = config
             .upstream
             .as_ref()
@@ -80,7 +86,7 @@ impl Dialer {
         Ok(Dialer {
             resolver,
             connect: config.timeouts.connect.0,
-            parent: parent.map(Parent::new).transpose()?,
+            parent: parent.map(|parent| Parent::new(parent, parent_tls)).transpose()?,
         })
     }
 
@@ -222,7 +228,7 @@ impl Dialer {
         port: u16,
         mut feed: F,
         allowed: impl Fn(IpAddr) -> Decision,
-        answer: impl FnOnce(&F) -> Option<std::sync::Arc<Answer>>,
+        answer: impl FnOnce(&F) -> Option<Arc<Answer>>,
     ) -> Result<Won<Socket>, Cause> {
         let lost = match race(&Reactor, port, &mut feed, self.connect, allowed).await {
             Ok(won) => return Ok(won),

@@ -28,8 +28,7 @@ use crate::policy::limits::Limits;
 use crate::relay::Pools;
 use crate::signal::Signal;
 use crate::target::Target;
-use crate::tls::Handshakes;
-use crate::tls::server::Server;
+use crate::tls::{Clients, Handshakes, Server};
 use crate::uring::{self, Listener, Mechanism, Runtime};
 
 /// How often a worker says that its loop is alive.
@@ -69,10 +68,19 @@ pub struct Snapshot {
     pub modes: Modes,
     /// TLS on the listener; absent: plaintext alone.
     pub tls: Option<Arc<Server>>,
+    /// TLS towards the manager and the parent proxy.
+    pub clients: Clients,
     /// What becomes of requests for the manager; absent without an upstream.
     pub route: Option<Arc<Route>>,
     /// What becomes of the requests of endpoints, by name.
     pub endpoints: HashMap<Box<str>, Arc<Route>>,
+}
+
+impl Snapshot {
+    /// Everything that requests for a manager are served by.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.route.iter().chain(self.endpoints.values())
+    }
 }
 
 /// How far the process is on its way out.

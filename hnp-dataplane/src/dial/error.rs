@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::http::proxy_status::ErrorType;
+use crate::tls::HandshakeError;
 use crate::policy::Reason;
 use crate::target::Target;
 

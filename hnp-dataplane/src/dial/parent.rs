@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +14,8 @@ use super::error::ParentFailure;
 use super::no_proxy::{NoProxy, NoProxyError};
 use crate::config::model;
 use crate::target::{Host, Target};
+use crate::stream::Stream;
+use crate::tls::{Alpn, Client};
 use crate::uring::Socket;
 
 /// Bytes of a parent's answer, header fields included.
@@ -48,8 +51,8 @@ impl fmt::Debug for Parent {
 /// A parent that cannot be used as it is configured.
 #[derive(Debug, Error)]
 pub enum ParentError {
-    /// Not `http`.
-    #[error("`upstream.parent.url` has the scheme `{0}`: write `http://host:port`")]
+    /// Neither `http` nor `https`.
+    #[error("`upstream.parent.url` has the scheme `{0}`: write `http://host:port` or `https://host:port`")]
     Scheme(String),
     /// No host.
     #[error("`upstream.parent.url` has no host: write `http://host:port`")]
@@ -83,9 +86,12 @@ pub enum ParentError {
 }
 
 impl Parent {
-    pub(super) fn new(config: &model::Parent) -> Result<Parent, ParentError> {
+    pub(super) fn new(
+        config: &model::Parent,
+        tls: Option<Arc<Client>>,
+    ) -> Result<Parent, ParentError> {
         let url = &config.url;
-        if url.scheme() != "http" {
+        if !matches!(url.scheme(), "http" | "https") {
             return Err(ParentError::Scheme(url.scheme().to_owned()));
         }
         let host = match url.host() {
@@ -115,6 +121,7 @@ impl Parent {
             target,
             direct: NoProxy::compile(&config.no_proxy)?,
             authorization: authorization.into(),
+            tls,
         })
     }
 

@@ -23,8 +23,7 @@ use crate::origin::Origin;
 use crate::policy::Decision;
 use crate::relay::Leg;
 use crate::stream::Stream;
-use crate::tls::HandshakeError;
-use crate::tls::client::Alpn;
+use crate::tls::{Alpn, HandshakeError};
 use crate::target::{Host, Target};
 use crate::worker::{Snapshot, Worker};
 

@@ -12,9 +12,7 @@ use crate::access_log::ClosedBy;
 use crate::http::answer::Answer;
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::stream::Stream;
-use crate::tls::identity::Identity;
-use crate::tls::server::{Endpoint, Server};
-use crate::tls::{self, HandshakeError};
+use crate::tls::{self, Endpoint, HandshakeError, Identity, Server};
 use crate::uring;
 use crate::worker::{Snapshot, Worker};
 
@@ -53,7 +51,7 @@ pub async fn accept(
     };
     let endpoint = chosen?;
     let session = stream.session();
-    let identity = match endpoint.verify_identity(session) {
+    let identity = match server.verify_identity(session) {
         Ok(identity) => identity,
         Err(error) => {
             Failure::Handshake(error.into()).note(account);
@@ -61,7 +59,7 @@ pub async fn accept(
         }
     };
     if let Some(identity) = &identity {
-        account.identified(Arc::clone(identity.name()));
+        account.identified(identity.name().into());
     }
     let http2 = session.alpn.as_deref() == Some(b"h2");
     let secured = Secured {

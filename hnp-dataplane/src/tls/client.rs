@@ -15,9 +15,10 @@ use x509_parser::prelude::FromDer;
 
 use super::material::{End, Inventory, Loaded, Loader, Role, TlsConfigError, candidates};
 use super::verify::authority::may_sign_certificates;
-use super::{provider, versions};
+use super::{HandshakeError, provider, versions};
 use crate::certs::Fault;
 use crate::config::model::{Config, Parent, TlsVersion, Upstream};
+use crate::stream::Stream;
 
 /// Servers whose sessions are remembered, of one client: it talks to one name, so this is ample.
 const REMEMBERED_SERVERS: usize = 8;
@@ -77,6 +78,16 @@ impl Client {
             Alpn::Any => any,
             Alpn::H2 => h2,
         }
+    }
+
+    /// Makes the stream a TLS one. The caller bounds the time.
+    ///
+    /// # Errors
+    /// The server broke TLS, its certificate does not do, ours does not do for it, or it left.
+    pub async fn connect(&self, lower: Stream, alpn: Alpn) -> Result<Stream, HandshakeError> {
+        let config = Arc::clone(self.config_for(alpn));
+        let stream = super::connect(lower, config, self.name.clone()).await?;
+        Ok(stream.into())
     }
 
     fn compile(
