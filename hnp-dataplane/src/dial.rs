@@ -35,8 +35,8 @@ use self::parent::Parent;
 use self::race::{Feed, Lost, Network, Won, race};
 use self::resolver::{Lookup, Whole};
 use crate::config::model::Config;
-use crate::stream::Stream;
 use crate::policy::{Decision, Reason};
+use crate::stream::Stream;
 use crate::target::{Host, Target};
 use crate::tls::Client;
 use crate::uring::{self, Socket};
@@ -86,7 +86,9 @@ impl Dialer {
         Ok(Dialer {
             resolver,
             connect: config.timeouts.connect.0,
-            parent: parent.map(|parent| Parent::new(parent, parent_tls)).transpose()?,
+            parent: parent
+                .map(|parent| Parent::new(parent, parent_tls))
+                .transpose()?,
         })
     }
 

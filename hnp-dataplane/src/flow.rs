@@ -79,7 +79,15 @@ async fn negotiate(worker: &Rc<Worker>, mut client: Stream, account: &Account) -
                 continue;
             }
             Asked::Http2(preface) => {
-                return http2(worker, &snapshot, client, preface, secured.as_ref(), account).await;
+                return http2(
+                    worker,
+                    &snapshot,
+                    client,
+                    preface,
+                    secured.as_ref(),
+                    account,
+                )
+                .await;
             }
             Asked::Tunnel(request) => {
                 if let Err(answer) = secure::tunnels(&snapshot, secured.as_ref()) {
@@ -96,8 +104,7 @@ async fn negotiate(worker: &Rc<Worker>, mut client: Stream, account: &Account) -
             }
             Asked::Requests(request) => match secure::requests(&snapshot, secured.as_ref()) {
                 Ok(peer) => {
-                    let served =
-                        reverse::serve(worker, &snapshot, client, request, &peer, account);
+                    let served = reverse::serve(worker, &snapshot, client, request, &peer, account);
                     Box::pin(served).await
                 }
                 Err(answer) => return refuse(client, account, &answer).await,
@@ -153,7 +160,10 @@ async fn http2<T>(
 ) -> Option<T> {
     match secure::requests(snapshot, secured) {
         Ok(peer) => {
-            Box::pin(h2::serve(worker, snapshot, client, received, &peer, account)).await;
+            Box::pin(h2::serve(
+                worker, snapshot, client, received, &peer, account,
+            ))
+            .await;
             None
         }
         Err(answer) => refuse(client, account, &answer).await,

@@ -48,6 +48,13 @@ pub struct Engine {
     direct: Option<NoProxy>,
 }
 
+fn matched(found: Match) -> Option<u32> {
+    match found {
+        Match::Rule(rule) => Some(rule),
+        _ => None,
+    }
+}
+
 /// What happens, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
@@ -198,6 +205,43 @@ impl Engine {
         self.decide(self.address(target, address, identity))
     }
 
+    /// Whether requests may go to `target`, which the operator has named as a manager: unless a deny rule says no.
+    #[must_use]
+    pub fn check_origin(&self, target: &Target, identity: Option<&str>) -> Decision {
+        let refused = match &target.host {
+            Host::Address(address) => self.denied(target, *address, identity),
+            Host::Name(_) => {
+                let rule = self.deny.host(&target.host, target.port, identity);
+                matched(rule).map(|rule| Reason::DeniedHost { rule })
+            }
+        };
+        self.decide(refused.map_or(Ok(Reason::Upstream), Err))
+    }
+
+    /// As [`Engine::check_address`], of a manager that the operator has named.
+    #[must_use]
+    pub fn check_origin_address(
+        &self,
+        target: &Target,
+        address: IpAddr,
+        identity: Option<&str>,
+    ) -> Decision {
+        let refused = self.denied(target, address, identity);
+        self.decide(refused.map_or(Ok(Reason::Upstream), Err))
+    }
+
+    /// The deny rule that covers an address, or one that it carries.
+    fn denied(&self, target: &Target, address: IpAddr, identity: Option<&str>) -> Option<Reason> {
+        let judged = judged(address);
+        judged.all().iter().chain([&address]).find_map(|address| {
+            let rule = matched(self.deny.address(*address, target.port, identity))?;
+            Some(Reason::DeniedAddress {
+                rule,
+                address: *address,
+            })
+        })
+    }
+
     fn decide(&self, verdict: Result<Reason, Reason>) -> Decision {
         match verdict {
             Ok(reason) => Decision {
@@ -250,15 +294,10 @@ impl Engine {
         address: IpAddr,
         identity: Option<&str>,
     ) -> Result<Reason, Reason> {
-        let judged = judged(address);
-        for judged in judged.all().iter().chain([&address]) {
-            if let Match::Rule(rule) = self.deny.address(*judged, target.port, identity) {
-                return Err(Reason::DeniedAddress {
-                    rule,
-                    address: *judged,
-                });
-            }
+        if let Some(refused) = self.denied(target, address, identity) {
+            return Err(refused);
         }
+        let judged = judged(address);
         if let Host::Name(name) = &target.host {
             self.name(target, name, identity)?;
         }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::http::proxy_status::ErrorType;
-use crate::tls::HandshakeError;
 use crate::policy::Reason;
 use crate::target::Target;
+use crate::tls::HandshakeError;
 
 /// Why there is no connection to a target. Prints as one sentence: who, what, why, what to do.
 #[derive(Debug, Error)]

@@ -13,8 +13,8 @@ use thiserror::Error;
 use super::error::ParentFailure;
 use super::no_proxy::{NoProxy, NoProxyError};
 use crate::config::model;
-use crate::target::{Host, Target};
 use crate::stream::Stream;
+use crate::target::{Host, Target};
 use crate::tls::{Alpn, Client};
 use crate::uring::Socket;
 
@@ -52,7 +52,9 @@ impl fmt::Debug for Parent {
 #[derive(Debug, Error)]
 pub enum ParentError {
     /// Neither `http` nor `https`.
-    #[error("`upstream.parent.url` has the scheme `{0}`: write `http://host:port` or `https://host:port`")]
+    #[error(
+        "`upstream.parent.url` has the scheme `{0}`: write `http://host:port` or `https://host:port`"
+    )]
     Scheme(String),
     /// No host.
     #[error("`upstream.parent.url` has no host: write `http://host:port`")]
@@ -274,7 +276,7 @@ mod tests {
     use super::*;
 
     fn parent(toml: &str) -> Result<Parent, ParentError> {
-        Parent::new(&toml::from_str(toml).unwrap())
+        Parent::new(&toml::from_str(toml).unwrap(), None)
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Bench {
             control.handle.clone(),
         );
         Bench {
-            dialer: Dialer::new(&config, resolver).unwrap(),
+            dialer: Dialer::new(&config, resolver, None).unwrap(),
             engine: Engine::compile(&config).unwrap(),
             dns,
             _control: control,
@@ -104,7 +104,7 @@ fn greeter(address: &str, greeting: &'static str) -> u16 {
     port
 }
 
-async fn read_all(socket: &Socket) -> String {
+async fn read_all(socket: &Stream) -> String {
     let mut all = Vec::new();
     let mut buffer = [0; 256];
     loop {

@@ -3,6 +3,7 @@
 use super::account::Account;
 use crate::http::answer::Answer;
 use crate::http::proxy_status::{ErrorType, Side};
+use crate::origin::Origin;
 use crate::policy::{Decision, Reason};
 use crate::target::Target;
 use crate::worker::Snapshot;
@@ -15,6 +16,22 @@ pub fn target(snapshot: &Snapshot, account: &Account, target: &Target) -> Result
     let decision = snapshot
         .policy
         .check_target(target, account.identity().as_deref());
+    account.decided(decision);
+    if decision.allowed {
+        Ok(())
+    } else {
+        Err(refusal(&decision))
+    }
+}
+
+/// Decides on requests for a manager: the operator has named it, so that only a deny rule refuses them.
+///
+/// # Errors
+/// 403 with the reason.
+pub fn origin(snapshot: &Snapshot, account: &Account, origin: &Origin) -> Result<(), Answer> {
+    let decision = snapshot
+        .policy
+        .check_origin(&origin.target, account.identity().as_deref());
     account.decided(decision);
     if decision.allowed {
         Ok(())

@@ -20,11 +20,12 @@ use crate::http::head::{RequestHead, RequestTarget};
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::http::rewrite;
 use crate::origin::Origin;
-use crate::policy::Decision;
+use crate::policy::{Decision, Engine};
 use crate::relay::Leg;
 use crate::stream::Stream;
-use crate::tls::{Alpn, HandshakeError};
 use crate::target::{Host, Target};
+use crate::tls::{Alpn, HandshakeError};
+use crate::uring;
 use crate::worker::{Snapshot, Worker};
 
 /// A connection to a target.
@@ -45,12 +46,23 @@ pub async fn dial(
     account: &Account,
     target: &Target,
 ) -> Result<Upstream, Answer> {
+    dial_if(worker, snapshot, account, target, Engine::check_address).await
+}
+
+/// What policy says of an address.
+type Judge = fn(&Engine, &Target, IpAddr, Option<&str>) -> Decision;
+
+async fn dial_if(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    account: &Account,
+    target: &Target,
+    judge: Judge,
+) -> Result<Upstream, Answer> {
     let identity = account.identity();
     let decision = RefCell::new(None);
     let allowed = |address: IpAddr| {
-        let judged = snapshot
-            .policy
-            .check_address(target, address, identity.as_deref());
+        let judged = judge(&snapshot.policy, target, address, identity.as_deref());
         *decision.borrow_mut() = Some(judged);
         judged
     };
@@ -140,7 +152,8 @@ pub async fn origin(
     origin: &Origin,
     alpn: Alpn,
 ) -> Result<Stream, Answer> {
-    let upstream = dial(worker, snapshot, account, &origin.target).await?;
+    let judge = Engine::check_origin_address;
+    let upstream = dial_if(worker, snapshot, account, &origin.target, judge).await?;
     let Some(tls) = &origin.tls else {
         return without_early(upstream);
     };
@@ -150,8 +163,15 @@ pub async fn origin(
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(tls_failed(&error)),
         Err(_) => {
-            let why = format!("the TLS handshake with it was not complete within {limit:?} (timeouts.handshake)");
-            Err(Answer::new(504, ErrorType::ConnectionTimeout, Side::Upstream, why))
+            let why = format!(
+                "the TLS handshake with it was not complete within {limit:?} (timeouts.handshake)"
+            );
+            Err(Answer::new(
+                504,
+                ErrorType::ConnectionTimeout,
+                Side::Upstream,
+                why,
+            ))
         }
     }
 }
@@ -162,7 +182,12 @@ fn without_early(upstream: Upstream) -> Result<Stream, Answer> {
         return Ok(upstream.stream);
     }
     let why = "it spoke before it was asked anything: it is no HTTP server";
-    Err(Answer::new(502, ErrorType::HttpProtocolError, Side::Upstream, why))
+    Err(Answer::new(
+        502,
+        ErrorType::HttpProtocolError,
+        Side::Upstream,
+        why,
+    ))
 }
 
 /// What the client is told of a failed handshake with the upstream.

@@ -36,10 +36,7 @@ mod tests {
     #[test]
     fn the_first_byte_tells_tls() {
         assert_eq!(detect(&[0x16]), Some(Protocol::Tls));
-        assert_eq!(
-            detect(&[0x16, 3, 1, 0, 200, 1, 0]),
-            Some(Protocol::Tls)
-        );
+        assert_eq!(detect(&[0x16, 3, 1, 0, 200, 1, 0]), Some(Protocol::Tls));
         assert_eq!(detect(&[0x15, 3, 1, 0, 2]), Some(Protocol::Http1));
     }
 

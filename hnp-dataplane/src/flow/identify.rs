@@ -199,7 +199,9 @@ fn look(
     match begins.detect(bytes) {
         None => Ok(None),
         Some(Protocol::Tls) if snapshot.tls.is_some() => whole(Asked::Tls(bytes.to_vec())),
-        Some(Protocol::Http2) if snapshot.modes.any_requests() => whole(Asked::Http2(bytes.to_vec())),
+        Some(Protocol::Http2) if snapshot.modes.any_requests() => {
+            whole(Asked::Http2(bytes.to_vec()))
+        }
         Some(_) => match parser.parse(bytes, &snapshot.head)? {
             Some((head, length)) => understood(&head, bytes, length, account).map(Some),
             None => Ok(None),

@@ -111,7 +111,11 @@ mod tests {
         let answer = why(&[Mode::Tunnel], PLAIN);
         assert!(answer.why().contains("`reverse-proxy`"), "{}", answer.why());
         let answer = why(&[Mode::Tunnel], MUTUAL);
-        assert!(answer.why().contains("`end-to-end-mtls`"), "{}", answer.why());
+        assert!(
+            answer.why().contains("`end-to-end-mtls`"),
+            "{}",
+            answer.why()
+        );
         let answer = modes(&[Mode::ReverseProxy]).tunnel().unwrap_err();
         assert!(answer.why().contains("`tunnel`"), "{}", answer.why());
         assert!(modes(&[Mode::Tunnel]).tunnel().is_ok());

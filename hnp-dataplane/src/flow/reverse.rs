@@ -11,11 +11,11 @@ use crate::http::answer::Answer;
 use crate::http::forward::{self, End, Exchange, Gate, Options, Traffic, Upstream};
 use crate::http::head::{RequestHead, RequestTarget};
 use crate::http::pool::Tending;
-use crate::http::proxy_status::{ErrorType, Side};
 use crate::http::response::ResponseHead;
 use crate::http::reverse::{Client, Rewriter};
 use crate::origin::{Origin, Route};
 use crate::stream::Stream;
+use crate::tls::Alpn;
 use crate::uring;
 use crate::worker::{Snapshot, Worker};
 
@@ -127,7 +127,7 @@ impl Gate for Stages<'_> {
         let path = head.target.path();
         self.account
             .asked(self.peer.mode, head.method, Some(target), Some(path));
-        authorize::origin(self.snapshot, self.account, target)
+        authorize::origin(self.snapshot, self.account, self.origin())
             .map_err(|answer| answer.about(target))?;
         self.rewriter.request_head(head, out)
     }
@@ -138,7 +138,14 @@ impl Gate for Stages<'_> {
 
     async fn connect(&self, (): &()) -> Result<Stream, Answer> {
         let origin = self.origin();
-        connect::origin(self.worker, self.snapshot, self.account, origin, Alpn::Http1).await
+        connect::origin(
+            self.worker,
+            self.snapshot,
+            self.account,
+            origin,
+            Alpn::Http1,
+        )
+        .await
     }
 
     fn keep(&self, (): &(), upstream: Upstream) {

@@ -100,8 +100,8 @@ impl Routes {
             endpoints: HashMap::new(),
         };
         if let Some(upstream) = &config.upstream {
-            let origin = Origin::new(&upstream.url, clients.upstream.clone())
-                .context("upstream.url")?;
+            let origin =
+                Origin::new(&upstream.url, clients.upstream.clone()).context("upstream.url")?;
             let prefix = settings.prefix.as_deref().unwrap_or_default();
             routes.listener = Some(route(origin, prefix, None));
         }

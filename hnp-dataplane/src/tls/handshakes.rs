@@ -44,9 +44,7 @@ impl Handshakes {
         let number = state.next;
         state.next += 1;
         let evicted = Rc::new(Signal::default());
-        state
-            .pending
-            .insert(number, (client, Rc::clone(&evicted)));
+        state.pending.insert(number, (client, Rc::clone(&evicted)));
         *state.by_client.entry(client).or_default() += 1;
         drop(state);
         Ticket {

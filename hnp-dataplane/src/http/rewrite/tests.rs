@@ -9,9 +9,7 @@ fn forwarded(text: &str) -> String {
         .unwrap();
     let mut out = Vec::new();
     assert!(request_head(&head, &mut out));
-    String::from_utf8(out)
-        .unwrap()
-        .replace("\r\n", "\n")
+    String::from_utf8(out).unwrap().replace("\r\n", "\n")
 }
 
 fn returned(text: &str, method: &str, close: bool, framed: bool) -> String {
@@ -22,9 +20,7 @@ fn returned(text: &str, method: &str, close: bool, framed: bool) -> String {
         .unwrap();
     let mut out = Vec::new();
     response_head(&head, close, framed, &mut out);
-    String::from_utf8(out)
-        .unwrap()
-        .replace("\r\n", "\n")
+    String::from_utf8(out).unwrap().replace("\r\n", "\n")
 }
 
 #[test]
