@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::{Load, Outcome};
 
-const GIB: f64 = (1_u64 << 30) as f64;
+/// Bytes of a GiB.
+pub(crate) const GIB: f64 = (1_u64 << 30) as f64;
 /// Bytes of a KiB.
 pub(crate) const KIB: f64 = 1024.0;
 
@@ -20,8 +21,12 @@ pub enum Metric {
     CpuPerGib,
     /// Connections or exchanges a second.
     PerSecond,
+    /// Connections or exchanges for a CPU second of the proxy: what it could do a second if nobody else held it up.
+    PerCpuSecond,
     /// CPU microseconds of the proxy for a connection or an exchange.
     CpuMicros,
+    /// Percent of the time that the proxy was on a CPU: at 100 it is what limits the rate, below it is the load or the upstream.
+    Busy,
     /// Half of all took no longer; microseconds.
     P50,
     /// 99 % took no longer; microseconds.
@@ -43,6 +48,8 @@ impl Metric {
             Metric::GibPerSecond => "GiB/s",
             Metric::CpuPerGib => "CPU s/GiB",
             Metric::PerSecond => "per second",
+            Metric::PerCpuSecond => "per CPU second",
+            Metric::Busy => "proxy's CPU %",
             Metric::CpuMicros => "CPU us each",
             Metric::P50 => "p50 us",
             Metric::P99 => "p99 us",
@@ -55,7 +62,15 @@ impl Metric {
 
     /// Whether more is better.
     pub fn more_is_better(self) -> bool {
-        matches!(self, Metric::GibPerSecond | Metric::PerSecond)
+        matches!(
+            self,
+            Metric::GibPerSecond | Metric::PerSecond | Metric::PerCpuSecond
+        )
+    }
+
+    /// Whether neither more nor less of it is better.
+    pub fn is_neutral(self) -> bool {
+        self == Metric::Busy
     }
 }
 

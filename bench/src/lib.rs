@@ -8,6 +8,7 @@ pub mod figures;
 pub mod histogram;
 pub mod interrupt;
 pub mod load;
+pub mod mutual;
 pub mod net;
 pub mod peers;
 pub mod placement;

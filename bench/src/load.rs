@@ -4,7 +4,7 @@ mod bulk;
 mod churn;
 mod hold;
 mod ping_pong;
-mod window;
+pub(crate) mod window;
 
 use std::io::{self, BufRead as _, Write as _};
 use std::time::Duration;
@@ -51,6 +51,13 @@ pub struct Order {
     pub processes: Option<ProcessTree>,
 }
 
+impl Order {
+    /// The stretch of time in which it is counted, beginning now.
+    fn counted(&self) -> window::Window<'_> {
+        window::Window::new(self.processes.as_ref(), self.warm_up, self.window)
+    }
+}
+
 /// What was measured.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Outcome {
@@ -80,7 +87,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram) -> Option<Latency> {
+    pub(crate) fn of(histogram: &Histogram) -> Option<Latency> {
         let micros = |quantile| histogram.quantile(quantile).as_secs_f64() * 1e6;
         (!histogram.is_empty()).then(|| Latency {
             p50: micros(0.5),

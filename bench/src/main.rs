@@ -1,17 +1,21 @@
 //! `hnp-bench`: measures HNP and its peers.
 
+mod cpus;
+mod mtls;
 mod serve;
 mod tunnel;
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hnp_bench::interrupt;
+use hnp_bench::{interrupt, mutual};
 
 /// Measures HNP and its peers.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Usually called by `cargo xtask run` and `cargo xtask bench tunnel`, which build what it needs."
+    after_help = "Usually called by `cargo xtask run` and `cargo xtask bench`, which build what it needs."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -22,6 +26,8 @@ struct Arguments {
 enum Verb {
     /// Measures tunnels: through HNP, through its peers and without a proxy
     Tunnel(tunnel::Tunnel),
+    /// Measures mutual TLS: through HNP and through its peers
+    Mtls(mtls::Mtls),
     /// Starts a local upstream and HNP, and prints a line to try
     Serve(serve::Serve),
     /// Compares what a round trip costs on several reactors
@@ -37,11 +43,21 @@ enum Verb {
     /// The load generator, as a process of its own
     #[command(hide = true)]
     Generate,
+    /// The manager of `mtls`, as a process of its own
+    #[command(hide = true)]
+    Manager { pki: PathBuf },
+    /// The load generator of `mtls`, as a process of its own
+    #[command(hide = true)]
+    GenerateMtls,
+    /// The relay of `mtls`, as a process of its own
+    #[command(hide = true)]
+    Copy { port: u16, upstream: SocketAddr },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Tunnel(tunnel) => interrupt::watch().and_then(|()| tunnel.run()),
+        Verb::Mtls(mtls) => interrupt::watch().and_then(|()| mtls.run()),
         Verb::Serve(serve) => interrupt::watch().and_then(|()| serve.run()),
         #[cfg(feature = "reactors")]
         Verb::Reactor(reactors) => interrupt::watch().and_then(|()| reactors.run()),
@@ -49,6 +65,9 @@ fn main() -> ExitCode {
         Verb::Relay(relay) => relay.run(),
         Verb::Upstream => hnp_bench::upstream::serve(),
         Verb::Generate => hnp_bench::load::generate(),
+        Verb::Manager { pki } => mutual::manager(&pki),
+        Verb::GenerateMtls => mutual::generate(),
+        Verb::Copy { port, upstream } => mutual::relay(port, upstream),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

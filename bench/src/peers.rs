@@ -7,6 +7,8 @@ mod nginx;
 mod squid;
 mod tinyproxy;
 
+pub(crate) use nginx::MODULE as NGINX_STREAM;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -25,7 +27,7 @@ use crate::route::{Ports, Route, Service};
 /// How long a proxy has to accept its first connection.
 const START_LIMIT: Duration = Duration::from_secs(15);
 /// Where a proxy listens.
-const LISTEN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const LISTEN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A kind of proxy.
 #[derive(Debug, Clone, Copy)]
@@ -79,11 +81,8 @@ struct Launch {
 }
 
 impl Site<'_> {
-    /// Writes a configuration file.
     fn file(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
-        let path = self.directory.join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
+        write(self.directory, name, text)
     }
 
     /// A route for a peer that is asked with CONNECT, and its port.
@@ -153,43 +152,15 @@ impl Peer {
     /// # Errors
     /// When its program is not there, or it ends or does not accept within fifteen seconds; with its last words.
     pub fn start(&self, programs: &Programs, upstream: Ports) -> anyhow::Result<Running> {
-        let directory = tempfile::Builder::new().prefix("hnp-bench-").tempdir()?;
-        interrupt::delete_too(directory.path());
+        let directory = directory()?;
         let site = Site {
             programs,
             directory: directory.path(),
             upstream,
         };
         let Launch { mut command, route } = (self.prepare)(&site)?;
-        let mut words = fs::File::options()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(directory.path().join("stderr"))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(words.try_clone()?);
-        let mut process = Process::start(self.name, &mut command)?;
         let address = route.destination(Service::Echo, 0);
-        let deadline = Instant::now() + START_LIMIT;
-        // A proxy has no other way to say that it is ready that all have in common.
-        while TcpStream::connect_timeout(&address, START_LIMIT).is_err() {
-            let late = Instant::now() > deadline;
-            if late || process.check().is_err() {
-                let mut text = String::new();
-                words.seek(SeekFrom::Start(0))?;
-                words.read_to_string(&mut text)?;
-                let last: Vec<&str> = text.lines().rev().take(5).collect();
-                let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
-                let how = if late { "does not accept" } else { "ended" };
-                bail!(
-                    "{} {how} after its start; its last words:\n{last}",
-                    self.name
-                );
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let process = await_start(self.name, &mut command, directory.path(), address)?;
         Ok(Running {
             process,
             route,
@@ -198,8 +169,60 @@ impl Peer {
     }
 }
 
+/// A directory for one proxy.
+pub(crate) fn directory() -> anyhow::Result<tempfile::TempDir> {
+    let directory = tempfile::Builder::new().prefix("hnp-bench-").tempdir()?;
+    interrupt::delete_too(directory.path());
+    Ok(directory)
+}
+
+/// Writes a configuration file.
+pub(crate) fn write(directory: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    let path = directory.join(name);
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// Starts a proxy and waits until it accepts connections.
+///
+/// # Errors
+/// When its program is not there, or it ends or does not accept within fifteen seconds; with its last words.
+pub(crate) fn await_start(
+    name: &str,
+    command: &mut Command,
+    directory: &Path,
+    address: SocketAddr,
+) -> anyhow::Result<Process> {
+    let mut words = fs::File::options()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(directory.join("stderr"))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(words.try_clone()?);
+    let mut process = Process::start(name, command)?;
+    let deadline = Instant::now() + START_LIMIT;
+    // A proxy has no other way to say that it is ready that all have in common.
+    while TcpStream::connect_timeout(&address, START_LIMIT).is_err() {
+        let late = Instant::now() > deadline;
+        if late || process.check().is_err() {
+            let mut text = String::new();
+            words.seek(SeekFrom::Start(0))?;
+            words.read_to_string(&mut text)?;
+            let last: Vec<&str> = text.lines().rev().take(5).collect();
+            let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+            let how = if late { "does not accept" } else { "ended" };
+            bail!("{name} {how} after its start; its last words:\n{last}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(process)
+}
+
 /// A program in `PATH`, or where Debian puts daemons.
-fn program(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

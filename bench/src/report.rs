@@ -1,8 +1,8 @@
 //! What the user gets to see: a table, verdicts, and the same as JSON.
 
 mod style;
-mod table;
-mod verdict;
+pub(crate) mod table;
+pub(crate) mod verdict;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use crate::figures::{Metric, Spread};
 use crate::placement::Placement;
-use crate::scenario::{ALL, Scenario};
 use crate::session::{Findings, Plan};
+
+use table::Heading;
 
 pub use style::Style;
 pub use verdict::Verdict;
@@ -58,12 +59,6 @@ impl Summary {
         self.spreads.get(&(scenario, peer))?.get(&metric).copied()
     }
 
-    /// The scenarios there are figures of, in the order of the report.
-    fn scenarios(&self) -> impl Iterator<Item = &'static Scenario> {
-        ALL.iter()
-            .filter(|scenario| self.spreads.keys().any(|(key, _)| *key == scenario.key))
-    }
-
     /// The metrics there are figures of in a scenario.
     fn metrics(&self, scenario: &str) -> Vec<Metric> {
         let mut metrics: Vec<Metric> = self
@@ -87,10 +82,29 @@ pub fn print(plan: &Plan, findings: &Findings, style: Style) -> Vec<Verdict> {
         .map(|peer| peer.name)
         .chain([crate::session::DIRECT])
         .collect();
-    print!("{}", table::render(&summary, &names, plan.placement, style));
+    let headings: Vec<Heading> = plan
+        .scenarios
+        .iter()
+        .map(|scenario| Heading {
+            key: scenario.key,
+            title: scenario.title,
+            placement: plan.placement.unwrap_or(scenario.placement),
+        })
+        .collect();
+    print!("{}", table::render(&summary, &names, &headings, style));
     for peer in &plan.peers {
         println!("  {}: {}", style.bold(peer.name), peer.about);
     }
+    print_gaps(findings, style);
+    let verdicts = verdict::verdicts(&summary, plan);
+    for verdict in &verdicts {
+        println!("{}", verdict.line(style));
+    }
+    verdicts
+}
+
+/// Prints what could not be measured and what else should be known.
+pub(crate) fn print_gaps(findings: &Findings, style: Style) {
     for gap in &findings.gaps {
         println!(
             "{} {}{}: {}",
@@ -105,11 +119,6 @@ pub fn print(plan: &Plan, findings: &Findings, style: Style) -> Vec<Verdict> {
     for remark in &findings.remarks {
         println!("{} {remark}", style.bad("note:"));
     }
-    let verdicts = verdict::verdicts(&summary, plan);
-    for verdict in &verdicts {
-        println!("{}", verdict.line(style));
-    }
-    verdicts
 }
 
 /// Writes plan, measurements and summary as JSON.
@@ -122,52 +131,69 @@ pub fn write_json(
     findings: &Findings,
     verdicts: &[Verdict],
 ) -> anyhow::Result<()> {
-    #[derive(Serialize)]
-    struct Document<'a> {
-        rounds: usize,
-        window_seconds: f64,
-        peers: BTreeMap<&'a str, &'a str>,
-        placement: BTreeMap<&'a str, Placement>,
-        summary: Vec<Line>,
-        verdicts: &'a [Verdict],
-        #[serde(flatten)]
-        findings: &'a Findings,
-    }
-    #[derive(Serialize)]
-    struct Line {
-        scenario: &'static str,
-        peer: &'static str,
-        metric: Metric,
-        #[serde(flatten)]
-        spread: Spread,
-    }
-    let summary = Summary::of(findings).spreads;
-    let lines = summary.into_iter().flat_map(|((scenario, peer), spreads)| {
-        spreads.into_iter().map(move |(metric, spread)| Line {
-            scenario,
-            peer,
-            metric,
-            spread,
-        })
-    });
-    let document = Document {
+    let peers = plan.peers.iter().map(|peer| (peer.name, peer.about));
+    let placement = plan
+        .scenarios
+        .iter()
+        .map(|scenario| (scenario.key, plan.placement.unwrap_or(scenario.placement)));
+    Document {
         rounds: plan.rounds,
         window_seconds: plan.pace.window.as_secs_f64(),
-        peers: plan
-            .peers
-            .iter()
-            .map(|peer| (peer.name, peer.about))
-            .collect(),
-        placement: plan
-            .scenarios
-            .iter()
-            .map(|scenario| (scenario.key, plan.placement.unwrap_or(scenario.placement)))
-            .collect(),
-        summary: lines.collect(),
+        peers: peers.collect(),
+        placement: placement.collect(),
+        summary: Line::all(findings),
+        limits: Vec::new(),
         verdicts,
         findings,
-    };
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    serde_json::to_writer_pretty(file, &document)
-        .with_context(|| format!("cannot write {}", path.display()))
+    }
+    .write(path)
+}
+
+/// What is written as JSON.
+#[derive(Serialize)]
+pub(crate) struct Document<'a> {
+    pub(crate) rounds: usize,
+    pub(crate) window_seconds: f64,
+    pub(crate) peers: BTreeMap<&'a str, &'a str>,
+    pub(crate) placement: BTreeMap<&'a str, Placement>,
+    pub(crate) summary: Vec<Line>,
+    /// What the machine itself is able to, as sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) limits: Vec<String>,
+    pub(crate) verdicts: &'a [Verdict],
+    #[serde(flatten)]
+    pub(crate) findings: &'a Findings,
+}
+
+/// A figure of a summary.
+#[derive(Serialize)]
+pub(crate) struct Line {
+    scenario: &'static str,
+    peer: &'static str,
+    metric: Metric,
+    #[serde(flatten)]
+    spread: Spread,
+}
+
+impl Line {
+    pub(crate) fn all(findings: &Findings) -> Vec<Line> {
+        let summary = Summary::of(findings).spreads;
+        let lines = summary.into_iter().flat_map(|((scenario, peer), spreads)| {
+            spreads.into_iter().map(move |(metric, spread)| Line {
+                scenario,
+                peer,
+                metric,
+                spread,
+            })
+        });
+        lines.collect()
+    }
+}
+
+impl Document<'_> {
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let failed = || format!("cannot write {}", path.display());
+        let file = File::create(path).with_context(failed)?;
+        serde_json::to_writer_pretty(file, self).with_context(failed)
+    }
 }

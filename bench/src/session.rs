@@ -292,14 +292,14 @@ impl Session<'_> {
 }
 
 /// As many descriptors as this process may have, for everybody it starts; tells how many.
-fn raise_descriptor_limit() -> anyhow::Result<u64> {
+pub(crate) fn raise_descriptor_limit() -> anyhow::Result<u64> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)
         .context("cannot raise the limit of descriptors")?;
     Ok(most)
 }
 
-fn bar(steps: usize) -> ProgressBar {
+pub(crate) fn bar(steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64);
     if let Ok(style) =
         ProgressStyle::with_template("{elapsed_precise} [{bar:32}] {pos}/{len} {msg}")

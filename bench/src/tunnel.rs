@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use hnp_bench::peers::{HNP, OTHERS, Peer, Programs};
-use hnp_bench::placement::Placement;
 use hnp_bench::report::{self, Style};
 use hnp_bench::scenario::{ALL, Pace, Scenario};
 use hnp_bench::session::Plan;
+
+use crate::cpus::Cpus;
 
 /// Measures tunnels: through HNP, through its peers and without a proxy.
 #[derive(Debug, Args)]
@@ -42,19 +43,6 @@ pub(crate) struct Tunnel {
     json: Option<PathBuf>,
 }
 
-/// Which CPUs the processes of a measurement use.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Cpus {
-    /// What makes each scenario repeatable: ping-pong all on one, churn with the proxy on its own, else the scheduler's choice
-    Chosen,
-    /// The scheduler's choice, always
-    Free,
-    /// All on one, always
-    Together,
-    /// The proxy on its own, always
-    Apart,
-}
-
 impl Tunnel {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         ensure!(self.rounds > 0, "--rounds 0 measures nothing");
@@ -63,12 +51,7 @@ impl Tunnel {
             rounds: self.rounds,
             pace: if self.quick { Pace::QUICK } else { Pace::FULL },
             peers: self.peers()?,
-            placement: match self.cpus {
-                Cpus::Chosen => None,
-                Cpus::Free => Some(Placement::Free),
-                Cpus::Together => Some(Placement::Together),
-                Cpus::Apart => Some(Placement::Apart),
-            },
+            placement: self.cpus.placement(),
             programs: Programs {
                 hnp: self.hnp.clone().unwrap_or_default(),
                 envoy: self.envoy,

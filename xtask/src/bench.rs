@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: compares HNP with its peers and says whether it is as fast as it has to be.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -15,6 +15,7 @@ use crate::shell::{self, cargo, output, say, target};
     after_help = "Examples:\n  cargo xtask bench tunnel --quick                       # a first look, some minutes\n  \
                         cargo xtask bench tunnel --rounds 5 --json bench.json  # what counts\n  \
                         cargo xtask bench tunnel --scenario churn --peers tinyproxy,envoy\n  \
+                        cargo xtask bench mtls --quick                         # TLS on both sides, some minutes\n  \
                         cargo xtask bench reactor                              # what the runtime itself costs"
 )]
 pub(crate) struct Args {
@@ -26,6 +27,8 @@ pub(crate) struct Args {
 enum What {
     /// Tunnels: bulk, churn, ping-pong, idle and stalled, through HNP, its peers and nobody, with a verdict for each demand.
     Tunnel(Tunnel),
+    /// Mutual TLS: handshakes, keep-alive requests, bulk and idle connections through HNP and its peers, with a verdict for each demand.
+    Mtls(Mtls),
     /// Round trips on HNP's runtime and on others.
     Reactor(Reactor),
 }
@@ -53,6 +56,62 @@ struct Tunnel {
     /// Also writes everything measured to this file.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Mtls {
+    /// Measurements of each, interleaved.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Measures less than half as long.
+    #[arg(long)]
+    quick: bool,
+    /// Only these, by name or group: handshake, handshake/full, requests, requests/both, bulk, bulk/out/down, idle.
+    #[arg(long, value_delimiter = ',')]
+    scenario: Vec<String>,
+    /// Only these proxies.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Contestant::ALL)]
+    only: Vec<Contestant>,
+    /// What HNP's workers wait with: auto, io_uring or epoll.
+    #[arg(long, default_value = "auto")]
+    backend: String,
+    /// Which CPUs the processes use: chosen (for each scenario what makes it repeatable), free, together or apart.
+    #[arg(long, default_value = "chosen")]
+    cpus: String,
+    /// Also writes everything measured to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Whom `bench mtls` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Contestant {
+    /// HNP.
+    Hnp,
+    /// HTTP mode, OpenSSL.
+    Haproxy,
+    /// HTTP proxy, OpenSSL.
+    Nginx,
+    /// HTTP connection manager, BoringSSL.
+    Envoy,
+}
+
+impl Contestant {
+    const ALL: [Contestant; 4] = [
+        Contestant::Hnp,
+        Contestant::Haproxy,
+        Contestant::Nginx,
+        Contestant::Envoy,
+    ];
+
+    fn peer(self) -> Option<Peer> {
+        match self {
+            Contestant::Hnp => None,
+            Contestant::Haproxy => Some(Peer::Haproxy),
+            Contestant::Nginx => Some(Peer::Nginx),
+            Contestant::Envoy => Some(Peer::Envoy),
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -129,23 +188,28 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Tunnel(tunnel) => {
             let mut command = measure(&tunnel.peers)?;
-            command.args([
-                "--rounds",
-                &tunnel.rounds.to_string(),
-                "--backend",
-                &tunnel.backend,
-                "--cpus",
-                &tunnel.cpus,
-            ]);
-            if tunnel.quick {
-                command.arg("--quick");
+            Settings {
+                rounds: tunnel.rounds,
+                quick: tunnel.quick,
+                scenario: &tunnel.scenario,
+                backend: &tunnel.backend,
+                cpus: &tunnel.cpus,
+                json: tunnel.json.as_deref(),
             }
-            if !tunnel.scenario.is_empty() {
-                command.arg("--scenario").arg(tunnel.scenario.join(","));
+            .pass_to(&mut command);
+            shell::run(&mut command)
+        }
+        What::Mtls(mtls) => {
+            let mut command = measure_mtls(&mtls.only)?;
+            Settings {
+                rounds: mtls.rounds,
+                quick: mtls.quick,
+                scenario: &mtls.scenario,
+                backend: &mtls.backend,
+                cpus: &mtls.cpus,
+                json: mtls.json.as_deref(),
             }
-            if let Some(json) = &tunnel.json {
-                command.arg("--json").arg(json);
-            }
+            .pass_to(&mut command);
             shell::run(&mut command)
         }
         What::Reactor(reactor) => {
@@ -163,6 +227,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 "--rounds",
                 &reactor.rounds.to_string(),
             ]))
+        }
+    }
+}
+
+/// What both comparisons are told.
+struct Settings<'a> {
+    rounds: usize,
+    quick: bool,
+    scenario: &'a [String],
+    backend: &'a str,
+    cpus: &'a str,
+    json: Option<&'a Path>,
+}
+
+impl Settings<'_> {
+    fn pass_to(&self, command: &mut Command) {
+        command.args(["--rounds", &self.rounds.to_string()]);
+        command.args(["--backend", self.backend, "--cpus", self.cpus]);
+        if self.quick {
+            command.arg("--quick");
+        }
+        if !self.scenario.is_empty() {
+            command.arg("--scenario").arg(self.scenario.join(","));
+        }
+        if let Some(json) = self.json {
+            command.arg("--json").arg(json);
         }
     }
 }
@@ -190,6 +280,32 @@ pub(crate) fn build() -> Result<()> {
 pub(crate) fn measure(peers: &[Peer]) -> Result<Command> {
     let mut command = Command::new(binary("hnp-bench"));
     command.arg("tunnel").arg("--hnp").arg(binary("hnp"));
+    install(peers, &mut command);
+    build()?;
+    Ok(command)
+}
+
+/// The same for mutual TLS. Without HNP among those measured, HNP is not built.
+///
+/// # Errors
+/// When something does not build.
+fn measure_mtls(only: &[Contestant]) -> Result<Command> {
+    let mut command = Command::new(binary("hnp-bench"));
+    command.arg("mtls");
+    let peers: Vec<Peer> = only.iter().filter_map(|one| one.peer()).collect();
+    install(&peers, &mut command);
+    if only.contains(&Contestant::Hnp) {
+        command.arg("--hnp").arg(binary("hnp"));
+        build()?;
+    } else {
+        say("building hnp-bench (release)");
+        shell::run(cargo().args(["build", "--release", "-p", "hnp-bench"]))?;
+    }
+    Ok(command)
+}
+
+/// Installs peers and names them to the benchmark.
+fn install(peers: &[Peer], command: &mut Command) {
     for peer in peers {
         if let Err(error) = debian(&peer.packages()) {
             say(format_args!(
@@ -208,8 +324,6 @@ pub(crate) fn measure(peers: &[Peer]) -> Result<Command> {
         let names: Vec<&str> = peers.iter().map(|peer| peer.name()).collect();
         command.arg("--peers").arg(names.join(","));
     }
-    build()?;
-    Ok(command)
 }
 
 /// A binary of the release build.

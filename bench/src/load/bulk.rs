@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::window::{Turn, Window};
+use super::window::Turn;
 use super::{Load, Order, Outcome};
 use crate::net::{self, Events, Poller};
 use crate::route::Service;
@@ -28,7 +28,7 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
     let mut buffer = vec![b'h'; CHUNK];
     let mut bytes = 0;
     let mut before = 0;
-    let mut window = Window::new(order);
+    let mut window = order.counted();
     loop {
         for ready in poller.wait(&mut events, Duration::from_millis(50))? {
             let Some(mut stream) = streams.get(usize::try_from(ready.token)?) else {

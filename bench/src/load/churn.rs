@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::ping_pong::{MESSAGE, message};
-use super::window::{Turn, Window};
+use super::window::Turn;
 use super::{Latency, Order, Outcome};
 use crate::histogram::Histogram;
 use crate::net::{self, Events, Poller, SPREAD};
@@ -52,7 +52,7 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
     }
     let mut histogram = Histogram::new();
     let (mut all, mut failures) = (0, 0);
-    let mut window = Window::new(order);
+    let mut window = order.counted();
     loop {
         for ready in poller.wait(&mut events, Duration::from_millis(50))? {
             let slot = u32::try_from(ready.token)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::window::{Turn, Window};
+use super::window::Turn;
 use super::{Latency, Order, Outcome};
 use crate::histogram::Histogram;
 use crate::net::{self, Events, Poller};
@@ -46,7 +46,7 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
     }
     let mut histogram = Histogram::new();
     let mut all = 0;
-    let mut window = Window::new(order);
+    let mut window = order.counted();
     loop {
         for ready in poller.wait(&mut events, Duration::from_millis(50))? {
             let Some(tunnel) = tunnels.get_mut(usize::try_from(ready.token)?) else {

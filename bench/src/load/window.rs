@@ -3,12 +3,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{Order, Outcome};
+use super::Outcome;
 use crate::usage::ProcessTree;
 
 /// Warm-up, then the window, then the end.
 #[derive(Debug)]
-pub(super) struct Window<'a> {
+pub(crate) struct Window<'a> {
     processes: Option<&'a ProcessTree>,
     length: Duration,
     opens: Instant,
@@ -17,7 +17,7 @@ pub(super) struct Window<'a> {
 
 /// What a look at the clock showed.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// Nothing new.
     Same,
     /// Counting begins now.
@@ -27,17 +27,21 @@ pub(super) enum Turn {
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn new(order: &'a Order) -> Window<'a> {
+    pub(crate) fn new(
+        processes: Option<&'a ProcessTree>,
+        warm_up: Duration,
+        length: Duration,
+    ) -> Window<'a> {
         Window {
-            processes: order.processes.as_ref(),
-            length: order.window,
-            opens: Instant::now() + order.warm_up,
+            processes,
+            length,
+            opens: Instant::now() + warm_up,
             opened: None,
         }
     }
 
     /// Looks at the clock.
-    pub(super) fn turn(&mut self, now: Instant) -> io::Result<Turn> {
+    pub(crate) fn turn(&mut self, now: Instant) -> io::Result<Turn> {
         match self.opened {
             None if now >= self.opens => {
                 let cpu = self.processes.map(ProcessTree::cpu).transpose()?;
@@ -50,7 +54,7 @@ impl<'a> Window<'a> {
     }
 
     /// What can be told of the window alone: its length and the CPU time used in it.
-    pub(super) fn close(&self) -> io::Result<Outcome> {
+    pub(crate) fn close(&self) -> io::Result<Outcome> {
         let cpu = self.processes.map(ProcessTree::cpu).transpose()?;
         let Some((since, before)) = self.opened else {
             return Ok(Outcome::default());

@@ -14,7 +14,7 @@ pub(super) const PEER: Peer = Peer {
 };
 
 /// Where Debian's package `libnginx-mod-stream` puts the module; other builds have it inside.
-const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+pub(crate) const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 fn prepare(site: &Site<'_>) -> anyhow::Result<Launch> {
     let (sections, route) = site.fixed(section)?;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Style, Summary};
 use crate::figures::{Metric, Spread};
+use crate::mutual::RELAY;
 use crate::peers::HNP;
 use crate::placement::Placement;
 use crate::session::DIRECT;
@@ -11,16 +12,24 @@ use crate::session::DIRECT;
 const LABEL: usize = 20;
 const COLUMN: usize = 22;
 
+/// A scenario in the table.
+pub(crate) struct Heading {
+    pub(crate) key: &'static str,
+    pub(crate) title: &'static str,
+    /// Which CPUs were used.
+    pub(crate) placement: Placement,
+}
+
 /// Draws it. Each cell holds the median, half the range in percent of it and, for other peers, HNP's figure as a multiple of
 /// theirs: green where HNP is ahead, red where it is behind.
-pub(super) fn render(
+pub(crate) fn render(
     summary: &Summary,
     names: &[&'static str],
-    placement: Option<Placement>,
+    headings: &[Heading],
     style: Style,
 ) -> String {
     let mut text = String::new();
-    let _infallible = render_into(&mut text, summary, names, placement, style);
+    let _infallible = render_into(&mut text, summary, names, headings, style);
     text
 }
 
@@ -28,7 +37,7 @@ fn render_into(
     text: &mut String,
     summary: &Summary,
     names: &[&'static str],
-    placement: Option<Placement>,
+    headings: &[Heading],
     style: Style,
 ) -> std::fmt::Result {
     write!(text, "\n{:LABEL$}", "")?;
@@ -41,26 +50,33 @@ fn render_into(
         "",
         style.dim("median, +/- half the range; x: hnp's figure as a multiple of this one")
     )?;
-    for scenario in summary.scenarios() {
-        let metrics = summary.metrics(scenario.key);
+    for heading in headings {
+        let metrics = summary.metrics(heading.key);
         if metrics.is_empty() {
             // Without a proxy an idle tunnel has nothing to tell.
             continue;
         }
-        let cpus = placement.unwrap_or(scenario.placement).words();
-        writeln!(text, "{}{}", style.bold(scenario.title), style.dim(cpus))?;
+        let cpus = heading.placement.words();
+        writeln!(text, "{}{}", style.bold(heading.title), style.dim(cpus))?;
         for metric in metrics {
             write!(text, "  {:1$}", metric.title(), LABEL - 2)?;
-            let own = summary.get(scenario.key, HNP.name, metric);
+            let own = summary.get(heading.key, HNP.name, metric);
             for name in names {
-                let Some(spread) = summary.get(scenario.key, name, metric) else {
+                let Some(spread) = summary.get(heading.key, name, metric) else {
                     write!(text, "{}", style.dim(&format!("{:>COLUMN$}", "-")))?;
                     continue;
                 };
                 let ratio = own
-                    .filter(|_| *name != HNP.name)
+                    .filter(|_| *name != HNP.name && !metric.is_neutral())
                     .map(|own| own.median / spread.median);
-                cell(text, metric, spread, ratio, *name == DIRECT, style)?;
+                cell(
+                    text,
+                    metric,
+                    spread,
+                    ratio,
+                    [DIRECT, RELAY].contains(name),
+                    style,
+                )?;
             }
             writeln!(text)?;
         }
@@ -68,13 +84,13 @@ fn render_into(
     writeln!(text)
 }
 
-/// A figure, its range, and the ratio. What is measured without a proxy is no opponent: its ratio has no colour.
+/// A figure, its range, and the ratio. What is measured without a proxy (or with one that does nothing) is no opponent: its ratio has no colour.
 fn cell(
     text: &mut String,
     metric: Metric,
     spread: Spread,
     ratio: Option<f64>,
-    direct: bool,
+    bystander: bool,
     style: Style,
 ) -> std::fmt::Result {
     let range = if spread.count > 1 && spread.median != 0.0 {
@@ -92,7 +108,7 @@ fn cell(
     let ahead = ratio.is_none_or(|ratio| (ratio >= 1.0) == metric.more_is_better());
     let painted = match ratio {
         None => ratio_text,
-        Some(_) if direct => style.dim(&ratio_text),
+        Some(_) if bystander => style.dim(&ratio_text),
         Some(_) if ahead => style.good(&ratio_text),
         Some(_) => style.bad(&ratio_text),
     };
@@ -105,7 +121,7 @@ fn cell(
 }
 
 /// Three digits that matter.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         10_000_000.0.. => format!("{:.1}M", value / 1e6),
         100_000.0.. => format!("{:.0}k", value / 1e3),
@@ -158,7 +174,11 @@ mod tests {
         let text = render(
             &Summary::of(&findings),
             &["hnp", "squid", "direct"],
-            None,
+            &[Heading {
+                key: "churn",
+                title: "churn",
+                placement: Placement::Free,
+            }],
             Style::PLAIN,
         );
         let line = text

@@ -186,7 +186,7 @@ fn taken(summary: &Summary, scenario: &Scenario) -> Verdict {
     }
 }
 
-fn told(spread: Spread) -> String {
+pub(crate) fn told(spread: Spread) -> String {
     if spread.count > 1 {
         format!(
             "{} [{} - {}]",
