@@ -84,7 +84,18 @@ impl Stream {
         }
     }
 
-    /// Writes what fits. After `WouldBlock` the next call begins with the same bytes: some may be on their way already.
+    /// Whether another read may find something at once although the last one came short of its buffer. Whoever gets less than
+    /// a buffer from a socket may wait; with TLS only `WouldBlock`, or `false` here, says that there is nothing.
+    #[must_use]
+    pub fn may_have_more(&self) -> bool {
+        match &self.kind {
+            Kind::Plain(_) => false,
+            Kind::Tls(stream) => stream.may_have_more(),
+        }
+    }
+
+    /// Writes what fits. After `WouldBlock`, and after a short write, the next call begins with the bytes that are left: some may
+    /// be encrypted already.
     ///
     /// # Errors
     /// `WouldBlock` when nothing fits, or the kernel's.
@@ -139,7 +150,8 @@ impl Stream {
         self.socket().take_error()
     }
 
-    /// Tells the peer that nothing more will come: `close_notify` where there is TLS, then a FIN.
+    /// Tells the peer that nothing more will come: `close_notify` where there is TLS, then a FIN. Without it, closing a TLS stream
+    /// tells the peer nothing, and looks to it like a broken connection.
     ///
     /// # Errors
     /// `NotConnected` when the connection is gone already.
@@ -157,7 +169,10 @@ impl Stream {
 
     /// From now on closing means a reset: the peer sees an error, not an end, and what was not yet sent is discarded.
     pub fn reset_on_close(&self) {
-        self.socket().reset_on_close();
+        match &self.kind {
+            Kind::Plain(socket) => socket.reset_on_close(),
+            Kind::Tls(stream) => stream.reset_on_close(),
+        }
     }
 
     /// As [`Socket::broken`].

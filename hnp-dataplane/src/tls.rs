@@ -5,8 +5,11 @@ mod handshake;
 mod handshakes;
 pub mod identity;
 pub mod material;
+mod record;
 pub mod server;
 mod stream;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 
 use std::sync::{Arc, LazyLock};
@@ -21,6 +24,7 @@ pub use handshake::{HandshakeError, Hello, accept, connect};
 pub use handshakes::{Handshakes, Ticket};
 pub use identity::Identity;
 pub use material::{Loaded, Role, TlsConfigError};
+pub use record::RecordError;
 pub use server::{Endpoint, Server, files};
 pub use stream::{Session, TlsStream};
 

@@ -47,6 +47,8 @@ enum Copied {
     Drained,
     /// A whole buffer was passed on: this is bulk.
     Full,
+    /// More may be there already: TLS ends a read where the next record does not fit.
+    More,
     /// The writer took only a part; this is the rest.
     Stalled(Vec<u8>),
     /// The end of the stream.
@@ -59,10 +61,13 @@ impl<C: Fn(usize)> Half<'_, C> {
         let end = self.pass_on().await;
         if end.is_err() {
             self.shared.broken.set(true);
-        } else if !self.shared.broken.get() && !self.shared.ended.replace(true) {
-            // Of two ends the second is told by closing.
-            // The other side may be gone already; its own direction says so.
-            let _ = self.to.0.stream.shutdown_write();
+        } else if !self.shared.broken.get() {
+            let to = &self.to.0.stream;
+            // Of two ends the second is told by closing, but for TLS, where closing alone looks like a broken connection.
+            if !self.shared.ended.replace(true) || to.session().is_some() {
+                // The other side may be gone already; its own direction says so.
+                let _ = to.shutdown_write();
+            }
         }
         end
     }
@@ -93,6 +98,7 @@ impl<C: Fn(usize)> Half<'_, C> {
             match self.copy_once(&mut turn)? {
                 Copied::Drained => self.wait_readable().await?,
                 Copied::Full => bulk = true,
+                Copied::More => {}
                 Copied::Stalled(rest) => {
                     self.write_rest(rest).await?;
                     bulk = true;
@@ -105,11 +111,14 @@ impl<C: Fn(usize)> Half<'_, C> {
 
     /// Reads once into the worker's scratch buffer and writes at once what came.
     fn copy_once(&self, turn: &mut usize) -> Result<Copied, (Side, io::Error)> {
+        let from = &self.from.0.stream;
         self.pools.with_scratch(|scratch| {
-            let got = match self.from.0.stream.try_read(scratch) {
+            let got = match from.try_read(scratch) {
                 Ok(0) => return Ok(Copied::End),
                 Ok(got) => got,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Copied::Drained),
+                // Many close a TLS connection without a word, and what a tunnel carries tells by itself where it ends.
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(Copied::End),
                 Err(e) => return Err((self.from.1, e)),
             };
             let sent = match self.to.0.stream.try_write(&scratch[..got]) {
@@ -123,6 +132,8 @@ impl<C: Fn(usize)> Half<'_, C> {
                 Copied::Stalled(scratch[sent..got].to_vec())
             } else if got == scratch.len() {
                 Copied::Full
+            } else if from.may_have_more() {
+                Copied::More
             } else {
                 Copied::Drained
             })

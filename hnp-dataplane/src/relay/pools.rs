@@ -5,8 +5,9 @@ use std::cell::{Cell, RefCell};
 use crate::uring::Pipe;
 
 /// Size of the scratch buffer, and so the largest exchange that is read and written before splicing begins. Small enough to
-/// stay in the second-level cache.
-const SCRATCH: usize = 64 << 10;
+/// stay in the second-level cache; and a little more, so that four full TLS records can be opened into it, each with the byte
+/// that TLS 1.3 adds to it.
+const SCRATCH: usize = (64 << 10) + 64;
 /// Empty pipes kept for the next burst.
 const SPARE_PIPES: usize = 64;
 

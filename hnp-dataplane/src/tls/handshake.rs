@@ -1,15 +1,27 @@
 //! Handshakes, driven on a worker's stream: a socket, or what another TLS stream carries (to a manager behind an `https://` parent
 //! proxy). Time limits are the caller's.
+//!
+//! rustls does them, through its unbuffered API: a flight is one write, and the buffers are the thread's, lent for as long as the
+//! handshake lasts.
+
+mod buffers;
+mod drive;
+mod hello;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
 
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
 use rustls::{AlertDescription, ClientConfig, ServerConfig};
 use thiserror::Error;
 
 use super::TlsStream;
 use crate::stream::Stream;
+use buffers::Buffers;
 
 /// What a client says before a configuration is chosen for it.
 #[derive(Debug, Clone)]
@@ -38,26 +50,82 @@ pub enum HandshakeError {
 }
 
 /// The server's side. `received` is what has been read already, from the first byte of the client's first record. `choose` picks the
-/// configuration, or the alert that refuses.
+/// configuration, or the alert that refuses. A configuration must allow the extraction of secrets.
 ///
 /// # Errors
-/// The client broke TLS, showed a certificate that does not do, or left.
+/// The client broke TLS, showed a certificate that does not do, or left. It has been told then, and the connection is closed, which
+/// takes up to a second if the client goes on sending.
 pub async fn accept(
-    _lower: Stream,
-    _received: Vec<u8>,
-    _choose: impl FnOnce(&Hello) -> Result<Arc<ServerConfig>, AlertDescription>,
+    lower: Stream,
+    received: Vec<u8>,
+    choose: impl FnOnce(&Hello) -> Result<Arc<ServerConfig>, AlertDescription>,
 ) -> Result<TlsStream, HandshakeError> {
-    Err(HandshakeError::Closed)
+    // In a box: a connection's future keeps room for the largest of what it awaits, for as long as it lives.
+    Box::pin(accept_on(lower, received, choose)).await
 }
 
-/// The client's side.
+async fn accept_on(
+    lower: Stream,
+    received: Vec<u8>,
+    choose: impl FnOnce(&Hello) -> Result<Arc<ServerConfig>, AlertDescription>,
+) -> Result<TlsStream, HandshakeError> {
+    let mut buffers = Buffers::lend();
+    buffers.incoming.extend(&received);
+    drop(received);
+    let accepted = async {
+        let hello = hello::read(&lower, &mut buffers).await?;
+        let config = match choose(&hello) {
+            Ok(config) => config,
+            Err(alert) => {
+                buffers.outgoing.extend_from_slice(&hello::refusal(alert));
+                return Err(HandshakeError::UnknownName(hello.server_name));
+            }
+        };
+        let mut connection = UnbufferedServerConnection::new(config)?;
+        let early = drive::drive(&mut connection, &lower, &mut buffers).await?;
+        Ok((connection, early, hello.server_name))
+    };
+    match accepted.await {
+        Ok((connection, early, name)) => {
+            drive::finish(connection, lower, &mut buffers, early, name)
+        }
+        Err(error) => {
+            drive::part(&lower, &mut buffers, &error).await;
+            Err(error)
+        }
+    }
+}
+
+/// The client's side. The configuration must allow the extraction of secrets.
 ///
 /// # Errors
-/// The server broke TLS, showed a certificate that does not do, refused ours, or left.
+/// The server broke TLS, showed a certificate that does not do, refused ours (TLS 1.3 servers do that later, and then the first
+/// read tells), or left.
 pub async fn connect(
-    _lower: Stream,
-    _config: Arc<ClientConfig>,
-    _name: ServerName<'static>,
+    lower: Stream,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
 ) -> Result<TlsStream, HandshakeError> {
-    Err(HandshakeError::Closed)
+    Box::pin(connect_on(lower, config, name)).await
+}
+
+async fn connect_on(
+    lower: Stream,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<TlsStream, HandshakeError> {
+    let asked = match &name {
+        ServerName::DnsName(name) => Some(name.as_ref().to_ascii_lowercase().into()),
+        _ => None,
+    };
+    let mut buffers = Buffers::lend();
+    let mut connection = UnbufferedClientConnection::new(config, name)?;
+    let driven = drive::drive(&mut connection, &lower, &mut buffers).await;
+    match driven {
+        Ok(early) => drive::finish(connection, lower, &mut buffers, early, asked),
+        Err(error) => {
+            drive::part(&lower, &mut buffers, &error).await;
+            Err(error)
+        }
+    }
 }

@@ -1,13 +1,25 @@
 //! A TLS stream after its handshake.
 
+use std::cell::RefCell;
+use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, SupportedCipherSuite};
 
+use super::record::Records;
+use crate::signal::Signal;
 use crate::stream::Stream;
-use crate::uring::Socket;
+use crate::uring::{self, Socket};
+
+/// How long a `close_notify` for which there was no room waits for it.
+const FAREWELL: Duration = Duration::from_secs(30);
 
 /// What a handshake agreed on.
 #[derive(Debug, Clone)]
@@ -27,13 +39,25 @@ pub struct Session {
 }
 
 /// TLS over a stream: as a rule a plain one; TLS again where the way to a manager goes through an `https://` parent proxy.
-#[derive(Debug)]
+/// Idle, it holds its two keys, what rustls needs to renew them, and no buffer.
 pub struct TlsStream {
-    lower: Stream,
+    lower: Rc<Stream>,
     session: Session,
+    records: RefCell<Records>,
+    /// Ends the wait for room for the last words.
+    cut: RefCell<Option<Rc<Signal>>>,
 }
 
 impl TlsStream {
+    pub(super) fn new(lower: Stream, session: Session, records: Records) -> TlsStream {
+        TlsStream {
+            lower: Rc::new(lower),
+            session,
+            records: RefCell::new(records),
+            cut: RefCell::default(),
+        }
+    }
+
     /// The socket at the bottom.
     #[must_use]
     pub fn socket(&self) -> &Socket {
@@ -52,27 +76,81 @@ impl TlsStream {
         None
     }
 
+    /// Whether a read may find something although the last one did not fill its buffer. A socket that gave less than it was
+    /// asked for has no more to give; a TLS stream may, since a read ends where a record does not fit any more.
+    #[must_use]
+    pub fn may_have_more(&self) -> bool {
+        self.records.borrow().may_have_more() || self.lower.may_have_more()
+    }
+
     /// As [`crate::stream::Stream::try_read`].
     ///
     /// # Errors
-    /// As there.
-    pub fn try_read(&self, _buffer: &mut [u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// As there; what TLS has to say is a [`super::RecordError`] within.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.records.borrow_mut().read(&*self.lower, buffer)
     }
 
-    /// As [`crate::stream::Stream::try_write`].
+    /// As [`crate::stream::Stream::try_write`]. What is returned has been handed to the kernel, in whole records; up to 64 KiB of
+    /// what comes next may be encrypted already, so that the next call must bring the same bytes, after a short write as after
+    /// `WouldBlock`.
     ///
     /// # Errors
     /// As there.
-    pub fn try_write(&self, _bytes: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.records.borrow_mut().write(&*self.lower, bytes)
     }
 
-    /// `close_notify`, then a FIN.
+    /// `close_notify`, then a FIN. Where there is no room for the former, both follow as soon as there is, even after the stream
+    /// is dropped.
     ///
     /// # Errors
     /// `NotConnected` when the connection is gone already.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        self.lower.shutdown_write()
+        let rest = self.records.borrow_mut().close(&*self.lower)?;
+        if rest.is_empty() {
+            return self.lower.shutdown_write();
+        }
+        let lower = Rc::clone(&self.lower);
+        let cut = Rc::new(Signal::default());
+        *self.cut.borrow_mut() = Some(Rc::clone(&cut));
+        uring::spawn(async move {
+            let told = pin!(uring::timeout(FAREWELL, lower.write_all(&rest)));
+            let cut = pin!(cut.wait());
+            // Whether or not the peer made room: this is the end.
+            either(told, cut).await;
+            let _ = lower.shutdown_write();
+        });
+        Ok(())
+    }
+
+    /// From now on closing means a reset.
+    pub(crate) fn reset_on_close(&self) {
+        self.lower.reset_on_close();
+        if let Some(cut) = self.cut.borrow_mut().take() {
+            cut.fire();
+        }
+    }
+}
+
+/// Ends when either does.
+async fn either(mut one: Pin<&mut impl Future>, mut other: Pin<&mut impl Future>) {
+    poll_fn(|cx| {
+        let ended = one.as_mut().poll(cx).is_ready() || other.as_mut().poll(cx).is_ready();
+        if ended {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream")
+            .field("lower", &self.lower)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }
