@@ -55,6 +55,28 @@ fn matched(found: Match) -> Option<u32> {
     }
 }
 
+/// Who asks: up to two names, of which a rule may match either. A user of proxy credentials, a client certificate.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Who<'a>([Option<&'a str>; 2]);
+
+impl<'a> Who<'a> {
+    /// Somebody who is known by any of two names.
+    #[must_use]
+    pub fn either(user: Option<&'a str>, certificate: Option<&'a str>) -> Who<'a> {
+        Who([user, certificate])
+    }
+
+    fn is(self, name: &str) -> bool {
+        self.0.contains(&Some(name))
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Who<'a> {
+    fn from(name: Option<&'a str>) -> Who<'a> {
+        Who([name, None])
+    }
+}
+
 /// What happens, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
@@ -188,30 +210,31 @@ impl Engine {
 
     /// Before resolution: names, ports, identities and literal addresses.
     #[must_use]
-    pub fn check_target(&self, target: &Target, identity: Option<&str>) -> Decision {
-        self.decide(self.target(target, identity))
+    pub fn check_target<'a>(&self, target: &Target, who: impl Into<Who<'a>>) -> Decision {
+        self.decide(self.target(target, who.into()))
     }
 
     /// The address to be dialled for `target`, which [`check_target`](Engine::check_target) has let pass.
     ///
     /// For a target that it would have refused this refuses as well, unless a CIDR allows the address.
     #[must_use]
-    pub fn check_address(
+    pub fn check_address<'a>(
         &self,
         target: &Target,
         address: IpAddr,
-        identity: Option<&str>,
+        who: impl Into<Who<'a>>,
     ) -> Decision {
-        self.decide(self.address(target, address, identity))
+        self.decide(self.address(target, address, who.into()))
     }
 
     /// Whether requests may go to `target`, which the operator has named as a manager: unless a deny rule says no.
     #[must_use]
-    pub fn check_origin(&self, target: &Target, identity: Option<&str>) -> Decision {
+    pub fn check_origin<'a>(&self, target: &Target, who: impl Into<Who<'a>>) -> Decision {
+        let who = who.into();
         let refused = match &target.host {
-            Host::Address(address) => self.denied(target, *address, identity),
+            Host::Address(address) => self.denied(target, *address, who),
             Host::Name(_) => {
-                let rule = self.deny.host(&target.host, target.port, identity);
+                let rule = self.deny.host(&target.host, target.port, who);
                 matched(rule).map(|rule| Reason::DeniedHost { rule })
             }
         };
@@ -220,21 +243,21 @@ impl Engine {
 
     /// As [`Engine::check_address`], of a manager that the operator has named.
     #[must_use]
-    pub fn check_origin_address(
+    pub fn check_origin_address<'a>(
         &self,
         target: &Target,
         address: IpAddr,
-        identity: Option<&str>,
+        who: impl Into<Who<'a>>,
     ) -> Decision {
-        let refused = self.denied(target, address, identity);
+        let refused = self.denied(target, address, who.into());
         self.decide(refused.map_or(Ok(Reason::Upstream), Err))
     }
 
     /// The deny rule that covers an address, or one that it carries.
-    fn denied(&self, target: &Target, address: IpAddr, identity: Option<&str>) -> Option<Reason> {
+    fn denied(&self, target: &Target, address: IpAddr, who: Who<'_>) -> Option<Reason> {
         let judged = judged(address);
         judged.all().iter().chain([&address]).find_map(|address| {
-            let rule = matched(self.deny.address(*address, target.port, identity))?;
+            let rule = matched(self.deny.address(*address, target.port, who))?;
             Some(Reason::DeniedAddress {
                 rule,
                 address: *address,
@@ -257,20 +280,18 @@ impl Engine {
         }
     }
 
-    fn target(&self, target: &Target, identity: Option<&str>) -> Result<Reason, Reason> {
+    fn target(&self, target: &Target, who: Who<'_>) -> Result<Reason, Reason> {
         let name = match &target.host {
-            Host::Address(address) => return self.address(target, *address, identity),
+            Host::Address(address) => return self.address(target, *address, who),
             Host::Name(name) => name,
         };
-        self.name(target, name, identity)?;
+        self.name(target, name, who)?;
         if self.is_upstream(target) {
             return Ok(Reason::Upstream);
         }
-        match self.allow.host(&target.host, target.port, identity) {
+        match self.allow.host(&target.host, target.port, who) {
             Match::Rule(rule) => Ok(Reason::Allowed { rule }),
-            _ if self.sees_address_of(&target.host)
-                && self.allow.any_network(target.port, identity) =>
-            {
+            _ if self.sees_address_of(&target.host) && self.allow.any_network(target.port, who) => {
                 Ok(Reason::AddressDecides)
             }
             other => Err(not_allowed(other, target.port)),
@@ -278,8 +299,8 @@ impl Engine {
     }
 
     /// What refuses a name whatever its address.
-    fn name(&self, target: &Target, name: &str, identity: Option<&str>) -> Result<(), Reason> {
-        if let Match::Rule(rule) = self.deny.host(&target.host, target.port, identity) {
+    fn name(&self, target: &Target, name: &str, who: Who<'_>) -> Result<(), Reason> {
+        if let Match::Rule(rule) = self.deny.host(&target.host, target.port, who) {
             return Err(Reason::DeniedHost { rule });
         }
         if looks_numeric(name) && !self.is_upstream(target) {
@@ -288,21 +309,16 @@ impl Engine {
         Ok(())
     }
 
-    fn address(
-        &self,
-        target: &Target,
-        address: IpAddr,
-        identity: Option<&str>,
-    ) -> Result<Reason, Reason> {
-        if let Some(refused) = self.denied(target, address, identity) {
+    fn address(&self, target: &Target, address: IpAddr, who: Who<'_>) -> Result<Reason, Reason> {
+        if let Some(refused) = self.denied(target, address, who) {
             return Err(refused);
         }
         let judged = judged(address);
         if let Host::Name(name) = &target.host {
-            self.name(target, name, identity)?;
+            self.name(target, name, who)?;
         }
 
-        let by_network = |address: &IpAddr| self.allow.address(*address, target.port, identity);
+        let by_network = |address: &IpAddr| self.allow.address(*address, target.port, who);
         if self.is_upstream(target) {
             let unnamed_metadata = |address: &&IpAddr| {
                 special(**address) == Some(Special::Metadata)
@@ -319,7 +335,7 @@ impl Engine {
 
         // The name, or the literal itself, may be what is allowed; else every place where packets may end up must lie in
         // an allowed network.
-        let by_host = self.allow.host(&target.host, target.port, identity);
+        let by_host = self.allow.host(&target.host, target.port, who);
         let least = judged
             .destinations()
             .iter()

@@ -78,7 +78,18 @@ pub struct Entry<'a> {
     pub client: SocketAddr,
     /// Who the client proved to be.
     pub identity: Option<&'a str>,
-    /// How the connection was served: `tunnel`, `forward`, … Absent: it ended before that was known.
+    /// Version of TLS: `1.2` or `1.3`. Absent: plaintext, or the handshake was not completed.
+    pub tls: Option<&'a str>,
+    /// Whether the TLS session continues an earlier one.
+    pub resumed: Option<bool>,
+    /// The server name that the client asked for in its TLS handshake.
+    pub sni: Option<&'a str>,
+    /// The dedicated endpoint that it reached.
+    pub endpoint: Option<&'a str>,
+    /// The HTTP version that it speaks: `http/1.1` or `h2`.
+    pub protocol: Option<&'a str>,
+    /// How the connection was served: `tunnel`, `forward`, `reverse-proxy`, `end-to-end-mtls` or `endpoint`. Absent: it ended
+    /// before that was known.
     pub mode: Option<&'a str>,
     /// Request method.
     pub method: Option<&'a str>,
@@ -149,7 +160,36 @@ pub const FIELDS: &[Field] = &[
     ),
     field("client", true, "address and port of the client"),
     field("identity", false, "who the client proved to be"),
-    field("mode", false, "how the connection was served"),
+    field(
+        "tls",
+        false,
+        "version of TLS with the client, `1.2` or `1.3`",
+    ),
+    field(
+        "resumed",
+        false,
+        "`true` if the TLS session continues an earlier one, else `false`",
+    ),
+    field(
+        "sni",
+        false,
+        "server name that the client asked for in its TLS handshake",
+    ),
+    field(
+        "endpoint",
+        false,
+        "server name of the dedicated endpoint that it reached",
+    ),
+    field(
+        "protocol",
+        false,
+        "HTTP version with the client where it was negotiated, `http/1.1` or `h2`",
+    ),
+    field(
+        "mode",
+        false,
+        "how the connection was served: `tunnel`, `forward`, `reverse-proxy`, `end-to-end-mtls` or `endpoint`",
+    ),
     field("method", false, "request method"),
     field("target", false, "host and port asked for"),
     field(
@@ -214,6 +254,11 @@ impl<'a> Entry<'a> {
             connection,
             client,
             identity: None,
+            tls: None,
+            resumed: None,
+            sni: None,
+            endpoint: None,
+            protocol: None,
             mode: None,
             method: None,
             target: None,
@@ -242,14 +287,21 @@ impl<'a> Entry<'a> {
         line.number("worker", self.worker as u64);
         line.number("connection", self.connection);
         line.address("client", self.client);
-        let mut string = |key, value: Option<&str>| {
+        let string = |line: &mut Line<'_>, key, value: Option<&str>| {
             if let Some(value) = value {
                 line.string(key, value);
             }
         };
-        string("identity", self.identity);
-        string("mode", self.mode);
-        string("method", self.method);
+        string(&mut line, "identity", self.identity);
+        string(&mut line, "tls", self.tls);
+        if let Some(resumed) = self.resumed {
+            line.literal("resumed", resumed);
+        }
+        string(&mut line, "sni", self.sni);
+        string(&mut line, "endpoint", self.endpoint);
+        string(&mut line, "protocol", self.protocol);
+        string(&mut line, "mode", self.mode);
+        string(&mut line, "method", self.method);
         if let Some(target) = self.target {
             line.display("target", target);
         }

@@ -4,8 +4,11 @@
 //! What has many labels is counted per worker as well and summed by the scrape.
 
 mod cells;
+mod certificates;
+mod endpoints;
 mod export;
 mod process;
+mod tls;
 
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,7 +21,10 @@ use prometheus_client::registry::Registry;
 use crate::access_log::{ClosedBy, Verdict};
 use cells::WorkerCells;
 
+pub use certificates::Certificate;
+pub use endpoints::{Client, EndpointReport, Endpoints, MOST_CLIENTS};
 pub use export::Format;
+pub use tls::{Connection, HandshakeGuard, Side, StreamGuard};
 
 /// Everything that is counted, of all workers and of the process.
 pub struct Metrics {
@@ -30,6 +36,8 @@ pub struct Metrics {
 struct Shared {
     workers: Box<[WorkerMetrics]>,
     process: ProcessCells,
+    certificates: certificates::Certificates,
+    endpoints: Arc<Endpoints>,
 }
 
 /// What is counted once for the process, off the byte path.
@@ -52,8 +60,17 @@ impl Metrics {
     #[must_use]
     pub fn new(workers: usize) -> Arc<Metrics> {
         let now = SystemTime::now();
+        let endpoints = Arc::new(Endpoints::default());
+        let worker = |_| {
+            WorkerMetrics(Arc::new(Cells {
+                counted: WorkerCells::default(),
+                endpoints: Arc::clone(&endpoints),
+            }))
+        };
         let shared = Arc::new(Shared {
-            workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
+            workers: (0..workers).map(worker).collect(),
+            certificates: certificates::Certificates::default(),
+            endpoints: Arc::clone(&endpoints),
             process: ProcessCells {
                 started: now,
                 dns_cache_entries: AtomicU64::new(0),
@@ -103,6 +120,22 @@ impl Metrics {
         } else {
             process.reloads_failed.fetch_add(1, Relaxed);
         }
+    }
+
+    /// The certificates in force, after a start or a reload.
+    pub fn certificates(&self, in_force: impl IntoIterator<Item = Certificate>) {
+        self.shared.certificates.set(in_force);
+    }
+
+    /// Certificates, keys, authorities or revocation lists had changed: they were loaded, or refused and the old ones kept.
+    pub fn certificates_reloaded(&self, ok: bool) {
+        self.shared.certificates.reloaded(ok);
+    }
+
+    /// Who came to which endpoint with and without a certificate.
+    #[must_use]
+    pub fn endpoints(&self) -> &Arc<Endpoints> {
+        &self.shared.endpoints
     }
 
     /// Names in the DNS cache.
@@ -169,8 +202,22 @@ pub enum DnsLookup {
 }
 
 /// The cells of one worker. A clone is one reference count that no other worker touches.
-#[derive(Clone, Default)]
-pub struct WorkerMetrics(Arc<WorkerCells>);
+#[derive(Clone)]
+pub struct WorkerMetrics(Arc<Cells>);
+
+/// A worker's own, and what it shares with the others.
+struct Cells {
+    counted: WorkerCells,
+    endpoints: Arc<Endpoints>,
+}
+
+impl std::ops::Deref for Cells {
+    type Target = WorkerCells;
+
+    fn deref(&self) -> &WorkerCells {
+        &self.counted
+    }
+}
 
 impl WorkerMetrics {
     /// A client connection was accepted: counted as open until the guard goes.

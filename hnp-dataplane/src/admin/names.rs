@@ -67,6 +67,18 @@ names! {
     DIAL_ERRORS = Counter "hnp_dial_errors_total" ["error"] "Targets not reached, by error type of RFC 9209";
     CLOSES = Counter "hnp_closes_total" ["by", "reason"] "Client connections closed, by the side that ended them and why";
     TUNNEL_SECONDS = Histogram "hnp_tunnel_seconds" [] "Seconds from the 200 to the end of a tunnel";
+    TLS_HANDSHAKES = Counter "hnp_tls_handshakes_total" ["side", "result", "version", "resumed"] "TLS handshakes that ended, with clients and with upstreams, by what became of them";
+    TLS_HANDSHAKE = Histogram "hnp_tls_handshake_seconds" ["side"] "Seconds from the first byte to the end of TLS handshakes that were completed";
+    TLS_HANDSHAKES_ACTIVE = Gauge "hnp_tls_handshakes_active" ["worker", "side"] "TLS handshakes under way now";
+    UPSTREAM_CONNECTIONS = Gauge "hnp_upstream_connections" ["worker", "state"] "Connections to upstreams of the reverse proxy, idle in the worker's pool or in use";
+    UPSTREAM_REQUESTS = Counter "hnp_upstream_requests_total" ["connection"] "Requests sent to upstreams of the reverse proxy, by the connection they went over";
+    HTTP2_STREAMS = Counter "hnp_http2_streams_total" ["worker", "side"] "HTTP/2 streams opened, by clients and to upstreams";
+    HTTP2_STREAMS_ACTIVE = Gauge "hnp_http2_streams_active" ["worker", "side"] "HTTP/2 streams open now, by clients and to upstreams";
+    ENDPOINT_CONNECTIONS = Counter "hnp_endpoint_connections_total" ["endpoint", "client_certificate"] "TLS connections whose handshake was completed, by endpoint and whether the client showed a certificate";
+    ENDPOINT_WITHOUT_CERTIFICATE = Gauge "hnp_endpoint_clients_without_certificate" ["endpoint"] "Client addresses remembered that came without a certificate where one is asked for, at most 1000 an endpoint; /endpoints names them";
+    CERTIFICATE_EXPIRY = Gauge "hnp_certificate_expiry_seconds" ["role", "part", "file", "subject"] "Seconds until a loaded certificate (or revocation list) ends, negative once it has";
+    CERTIFICATE_RELOADS = Counter "hnp_certificate_reloads_total" ["result"] "Reloads because certificates, keys, authorities or revocation lists had changed, failed ones keep the old ones";
+    CERTIFICATE_LAST_RELOAD = Gauge "hnp_certificate_last_reload_timestamp_seconds" [] "Unix time in seconds at which the certificates in force were loaded, absent without any";
     DNS_LOOKUPS = Counter "hnp_dns_lookups_total" ["result"] "Name lookups, by what became of them";
     DNS_CACHE_ENTRIES = Gauge "hnp_dns_cache_entries" [] "Names in the DNS cache";
     LOG_LINES_DROPPED = Counter "hnp_log_lines_dropped_total" ["log"] "Log lines dropped because their reader was too slow or gone";
@@ -104,13 +116,14 @@ mod tests {
                 "{name}"
             );
             assert!(
-                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                name.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
                 "{name}"
             );
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
             assert_eq!(
                 name.ends_with("_seconds"),
-                *kind == Kind::Histogram || name.contains("time"),
+                *kind == Kind::Histogram || name.contains("time") || name.contains("expiry"),
                 "{name}"
             );
             assert!(!labels.contains(&"le"), "{name}: le is the histogram's own");

@@ -6,13 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::ProtocolVersion;
+
 use crate::access_log::{ClosedBy, Entry, Verdict};
 use crate::admin::metrics::ActiveGuard;
 use crate::http::answer::Answer;
-use crate::policy::Decision;
 use crate::policy::limits::Permit;
+use crate::policy::{Decision, Who};
 use crate::relay::Ledger;
 use crate::target::Target;
+use crate::tls::Session;
 use crate::uring;
 use crate::worker::Worker;
 
@@ -24,11 +27,43 @@ pub struct Account {
     guard: RefCell<ActiveGuard>,
     /// Absent for who was turned away at the door.
     _permit: Option<Permit>,
+    /// What its TLS handshake agreed on; in a box, for most connections have none.
+    secured: RefCell<Option<Rc<Secured>>>,
     request: RefCell<Request>,
     up: Cell<u64>,
     down: Cell<u64>,
     /// Lines written: a connection that was used has one for each request, any other has one.
     lines: Cell<u64>,
+}
+
+/// What a client proved to be: by its credentials, by its certificate, by both.
+#[derive(Debug, Clone, Default)]
+pub struct Identities {
+    /// The user of its proxy credentials.
+    pub user: Option<Arc<str>>,
+    /// The name of its certificate.
+    pub certificate: Option<Arc<str>>,
+}
+
+impl<'a> From<&'a Identities> for Who<'a> {
+    fn from(identities: &'a Identities) -> Who<'a> {
+        Who::either(
+            identities.user.as_deref(),
+            identities.certificate.as_deref(),
+        )
+    }
+}
+
+/// What is known of a connection by its TLS handshake: of all its requests.
+#[derive(Debug, Default)]
+struct Secured {
+    version: Option<&'static str>,
+    resumed: bool,
+    server_name: Option<Box<str>>,
+    endpoint: Option<Box<str>>,
+    protocol: Option<&'static str>,
+    /// The name of the client's certificate.
+    identity: Option<Arc<str>>,
 }
 
 /// What is known of the request being served.
@@ -39,6 +74,7 @@ struct Request {
     begun: bool,
     identity: Option<Arc<str>>,
     mode: Option<&'static str>,
+    protocol: Option<&'static str>,
     method: Option<Box<str>>,
     target: Option<Target>,
     path: Option<Box<str>>,
@@ -59,6 +95,7 @@ impl Request {
             begun: false,
             identity: None,
             mode: None,
+            protocol: None,
             method: None,
             target: None,
             path: None,
@@ -97,6 +134,7 @@ impl Account {
             client,
             guard: RefCell::new(worker.metrics.accepted()),
             _permit: permit,
+            secured: RefCell::new(None),
             request: RefCell::new(Request::new()),
             up: Cell::new(0),
             down: Cell::new(0),
@@ -131,15 +169,54 @@ impl Account {
         request.path = path.map(Into::into);
     }
 
-    /// Who the client proved to be.
+    /// The version of HTTP that the request came in, where it is not HTTP/1.
+    pub fn protocol(&self, protocol: &'static str) {
+        self.request.borrow_mut().protocol = Some(protocol);
+    }
+
+    /// Its TLS handshake is complete: with which dedicated endpoint, if it was one, and who the client is by its certificate.
+    pub fn secured(&self, session: &Session, endpoint: Option<&str>, identity: Option<Arc<str>>) {
+        let version = match session.version {
+            ProtocolVersion::TLSv1_2 => Some("1.2"),
+            ProtocolVersion::TLSv1_3 => Some("1.3"),
+            _ => None,
+        };
+        let protocol = match session.alpn.as_deref() {
+            Some(b"h2") => Some("h2"),
+            Some(b"http/1.1") => Some("http/1.1"),
+            _ => None,
+        };
+        let secured = Secured {
+            version,
+            resumed: session.resumed,
+            server_name: session.server_name.clone(),
+            endpoint: endpoint.map(Into::into),
+            protocol,
+            identity,
+        };
+        *self.secured.borrow_mut() = Some(Rc::new(secured));
+    }
+
+    /// Who the client proved to be by its credentials.
     pub fn identified(&self, identity: Arc<str>) {
         self.request.borrow_mut().identity = Some(identity);
     }
 
-    /// Who the client proved to be.
+    /// Who the client proved to be, as the log says it: by its credentials, else by its certificate.
     #[must_use]
     pub fn identity(&self) -> Option<Arc<str>> {
-        self.request.borrow().identity.clone()
+        let identities = self.identities();
+        identities.user.or(identities.certificate)
+    }
+
+    /// All that the client proved to be: rules may name either.
+    #[must_use]
+    pub fn identities(&self) -> Identities {
+        let secured = self.secured.borrow();
+        Identities {
+            user: self.request.borrow().identity.clone(),
+            certificate: secured.as_ref().and_then(|known| known.identity.clone()),
+        }
     }
 
     /// What policy decided; the last decision stands.
@@ -201,7 +278,7 @@ impl Account {
     /// One of several requests is complete: writes its line and begins the next.
     pub fn next_request(&self) {
         self.write();
-        let identity = self.identity();
+        let identity = self.request.borrow().identity.clone();
         let mut next = Request::new();
         next.identity = identity;
         *self.request.borrow_mut() = next;
@@ -230,8 +307,15 @@ impl Account {
             verdict
         });
         self.lines.set(self.lines.get() + 1);
+        let secured = self.secured.borrow().clone().unwrap_or_default();
+        let identity = request.identity.as_ref().or(secured.identity.as_ref());
         self.worker.log.write(&Entry {
-            identity: request.identity.as_deref(),
+            identity: identity.map(AsRef::as_ref),
+            tls: secured.version,
+            resumed: secured.version.map(|_| secured.resumed),
+            sni: secured.server_name.as_deref(),
+            endpoint: secured.endpoint.as_deref(),
+            protocol: request.protocol.or(secured.protocol),
             mode: request.mode,
             method: request.method.as_deref(),
             target: request.target.as_ref(),

@@ -13,9 +13,7 @@ use crate::worker::Snapshot;
 /// # Errors
 /// 403 with the reason.
 pub fn target(snapshot: &Snapshot, account: &Account, target: &Target) -> Result<(), Answer> {
-    let decision = snapshot
-        .policy
-        .check_target(target, account.identity().as_deref());
+    let decision = snapshot.policy.check_target(target, &account.identities());
     account.decided(decision);
     if decision.allowed {
         Ok(())
@@ -31,7 +29,7 @@ pub fn target(snapshot: &Snapshot, account: &Account, target: &Target) -> Result
 pub fn origin(snapshot: &Snapshot, account: &Account, origin: &Origin) -> Result<(), Answer> {
     let decision = snapshot
         .policy
-        .check_origin(&origin.target, account.identity().as_deref());
+        .check_origin(&origin.target, &account.identities());
     account.decided(decision);
     if decision.allowed {
         Ok(())

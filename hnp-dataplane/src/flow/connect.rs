@@ -20,7 +20,7 @@ use crate::http::head::{RequestHead, RequestTarget};
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::http::rewrite;
 use crate::origin::Origin;
-use crate::policy::{Decision, Engine};
+use crate::policy::{Decision, Engine, Who};
 use crate::relay::Leg;
 use crate::stream::Stream;
 use crate::target::{Host, Target};
@@ -46,11 +46,12 @@ pub async fn dial(
     account: &Account,
     target: &Target,
 ) -> Result<Upstream, Answer> {
-    dial_if(worker, snapshot, account, target, Engine::check_address).await
+    let judge: Judge = |engine, target, address, who| engine.check_address(target, address, who);
+    dial_if(worker, snapshot, account, target, judge).await
 }
 
 /// What policy says of an address.
-type Judge = fn(&Engine, &Target, IpAddr, Option<&str>) -> Decision;
+type Judge = fn(&Engine, &Target, IpAddr, Who<'_>) -> Decision;
 
 async fn dial_if(
     worker: &Worker,
@@ -59,10 +60,10 @@ async fn dial_if(
     target: &Target,
     judge: Judge,
 ) -> Result<Upstream, Answer> {
-    let identity = account.identity();
+    let identities = account.identities();
     let decision = RefCell::new(None);
     let allowed = |address: IpAddr| {
-        let judged = judge(&snapshot.policy, target, address, identity.as_deref());
+        let judged = judge(&snapshot.policy, target, address, (&identities).into());
         *decision.borrow_mut() = Some(judged);
         judged
     };
@@ -152,7 +153,8 @@ pub async fn origin(
     origin: &Origin,
     alpn: Alpn,
 ) -> Result<Stream, Answer> {
-    let judge = Engine::check_origin_address;
+    let judge: Judge =
+        |engine, target, address, who| engine.check_origin_address(target, address, who);
     let upstream = dial_if(worker, snapshot, account, &origin.target, judge).await?;
     let Some(tls) = &origin.tls else {
         return without_early(upstream);

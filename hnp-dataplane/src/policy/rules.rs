@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::PolicyError;
+use super::{PolicyError, Who};
 use crate::config::model::Rule;
 use crate::config::units::PortRange;
 use crate::target::Host;
@@ -120,22 +120,22 @@ impl RuleSet {
     }
 
     /// The best match of the target's host as it was asked for: its name, or its literal address.
-    pub(super) fn host(&self, host: &Host, port: u16, identity: Option<&str>) -> Match {
+    pub(super) fn host(&self, host: &Host, port: u16, who: Who<'_>) -> Match {
         match host {
-            Host::Name(name) => self.name(name, port, identity),
+            Host::Name(name) => self.name(name, port, who),
             Host::Address(address) => match self.literals.get(&address.to_canonical()) {
-                Some(ids) => self.best(ids, port, identity),
+                Some(ids) => self.best(ids, port, who),
                 None => Match::None,
             },
         }
     }
 
-    fn name(&self, name: &str, port: u16, identity: Option<&str>) -> Match {
+    fn name(&self, name: &str, port: u16, who: Who<'_>) -> Match {
         let exact = self
             .names
             .get(name)
-            .map_or(Match::None, |ids| self.best(ids, port, identity));
-        let mut best = exact.max(self.best(&self.any_name, port, identity));
+            .map_or(Match::None, |ids| self.best(ids, port, who));
+        let mut best = exact.max(self.best(&self.any_name, port, who));
         if self.suffixes.is_empty() {
             return best;
         }
@@ -143,7 +143,7 @@ impl RuleSet {
         while let Some((label, suffix)) = rest.split_once('.') {
             // `.example.com` has an empty label, and no host.
             if let (false, Some(ids)) = (label.is_empty(), self.suffixes.get(suffix)) {
-                best = best.max(self.best(ids, port, identity));
+                best = best.max(self.best(ids, port, who));
             }
             rest = suffix;
         }
@@ -151,30 +151,25 @@ impl RuleSet {
     }
 
     /// The best match of an address with the rules' CIDRs.
-    pub(super) fn address(&self, address: IpAddr, port: u16, identity: Option<&str>) -> Match {
+    pub(super) fn address(&self, address: IpAddr, port: u16, who: Who<'_>) -> Match {
         let mut best = Match::None;
-        self.networks.each(address, |ids| {
-            best = best.max(self.best(ids, port, identity))
-        });
+        self.networks
+            .each(address, |ids| best = best.max(self.best(ids, port, who)));
         best
     }
 
     /// Whether some CIDR could allow an address on this port to this identity.
-    pub(super) fn any_network(&self, port: u16, identity: Option<&str>) -> bool {
-        matches!(
-            self.best(&self.with_networks, port, identity),
-            Match::Rule(_)
-        )
+    pub(super) fn any_network(&self, port: u16, who: Who<'_>) -> bool {
+        matches!(self.best(&self.with_networks, port, who), Match::Rule(_))
     }
 
-    fn best(&self, ids: &[u32], port: u16, identity: Option<&str>) -> Match {
+    fn best(&self, ids: &[u32], port: u16, who: Who<'_>) -> Match {
         let near = |id: &u32| {
             let scope = &self.scopes[*id as usize];
             if !scope.ports.is_empty() && !scope.ports.iter().any(|range| range.contains(port)) {
                 Match::Port
             } else if scope.identities.is_empty()
-                || identity
-                    .is_some_and(|asked| scope.identities.iter().any(|name| **name == *asked))
+                || scope.identities.iter().any(|name| who.is(name))
             {
                 Match::Rule(id + 1)
             } else {

@@ -351,6 +351,71 @@ fn identities_narrow_a_rule() {
 }
 
 #[test]
+fn either_name_of_a_client_may_match() {
+    let engine = engine(
+        "[[policy.allow]]\nhosts = [\"ci.example\"]\nidentities = [\"spiffe://example.org/ci\", \"ops\"]\n\
+         [[policy.deny]]\nhosts = [\"shut.example\"]\nidentities = [\"Client\"]\n\
+         [[policy.allow]]\nhosts = [\"shut.example\"]",
+    );
+    let code = |what: &str, user, certificate| {
+        let who = Who::either(user, certificate);
+        engine.check_target(&target(what), who).reason.code()
+    };
+    let spiffe = Some("spiffe://example.org/ci");
+    for (what, user, certificate, expected) in [
+        ("ci.example:443", None, spiffe, "allow_rule"),
+        ("ci.example:443", Some("ops"), None, "allow_rule"),
+        ("ci.example:443", Some("ops"), Some("other"), "allow_rule"),
+        ("ci.example:443", Some("other"), spiffe, "allow_rule"),
+        (
+            "ci.example:443",
+            Some("other"),
+            Some("another"),
+            "identity_not_allowed",
+        ),
+        ("ci.example:443", None, None, "identity_not_allowed"),
+        // A denied certificate is not made good by credentials, nor the other way round.
+        ("shut.example:443", Some("ops"), Some("Client"), "deny_rule"),
+        ("shut.example:443", Some("Client"), None, "deny_rule"),
+        ("shut.example:443", Some("ops"), None, "allow_rule"),
+    ] {
+        assert_eq!(
+            code(what, user, certificate),
+            expected,
+            "{what} {user:?} {certificate:?}"
+        );
+    }
+}
+
+/// A request in origin-form has the configured upstream for its target.
+#[test]
+fn a_certificate_can_be_kept_from_the_upstream() {
+    let engine = engine(
+        "[upstream]\nurl = \"https://app.harness.io\"\n\
+         [[policy.deny]]\nhosts = [\"app.harness.io\"]\nidentities = [\"Revoked Runner\"]",
+    );
+    let upstream = engine.upstream().unwrap().clone();
+    let address = "34.1.2.3".parse().unwrap();
+    let decisions = |certificate| {
+        let who = Who::either(None, certificate);
+        [
+            engine.check_target(&upstream, who),
+            engine.check_address(&upstream, address, who),
+        ]
+    };
+    for decision in decisions(Some("Revoked Runner")) {
+        assert!(!decision.allowed);
+        assert_eq!(decision.reason, Reason::DeniedHost { rule: 1 });
+    }
+    for certificate in [None, Some("Runner")] {
+        for decision in decisions(certificate) {
+            assert!(decision.allowed, "{certificate:?}");
+            assert_eq!(decision.reason, Reason::Upstream);
+        }
+    }
+}
+
+#[test]
 fn behind_a_parent_a_network_cannot_allow_a_name() {
     let engine = engine(
         "[upstream]\nurl = \"https://app.harness.io\"\n\

@@ -11,6 +11,11 @@ fn full(target: &Target) -> Entry<'_> {
     Entry {
         time: UNIX_EPOCH + Duration::from_micros(1_763_844_560_123_456),
         identity: Some("runner 7"),
+        tls: Some("1.3"),
+        resumed: Some(true),
+        sni: Some("acme.example"),
+        endpoint: Some("acme.example"),
+        protocol: Some("h2"),
         mode: Some("tunnel"),
         method: Some("CONNECT"),
         target: Some(target),
@@ -50,7 +55,7 @@ fn a_line_as_people_read_it() {
     assert_eq!(
         render(&full(&target()), LogFormat::Text),
         "time=2025-11-22T20:49:20.123456Z log=access worker=1 connection=42 client=192.0.2.10:50123 \
-         identity=\"runner 7\" mode=tunnel method=CONNECT target=app.harness.io:443 path=/api decision=allow \
+         identity=\"runner 7\" tls=1.3 resumed=true sni=acme.example endpoint=acme.example protocol=h2 mode=tunnel method=CONNECT target=app.harness.io:443 path=/api decision=allow \
          reason=allow_rule address=203.0.113.7:443 parent=proxy.corp:3128 status=200 bytes_up=517 \
          bytes_down=123456789 resolve_ms=0.412 connect_ms=3.050 duration_ms=61002.000 closed_by=client \
          close_reason=eof detail=\"it's over\"\n"
@@ -85,6 +90,23 @@ fn fields_are_those_of_the_table_in_its_order() {
         keys(&Entry::new(0, 0, "[::1]:1".parse().unwrap())),
         table(true)
     );
+}
+
+#[test]
+fn a_name_asked_for_cannot_forge_a_field() {
+    let entry = Entry {
+        sni: Some("a status=200\n\u{202e}"),
+        resumed: Some(false),
+        ..Entry::new(0, 0, "[::1]:1".parse().unwrap())
+    };
+    let text = render(&entry, LogFormat::Text);
+    assert!(
+        text.contains(" resumed=false sni=\"a status=200\\n\\u202e\" bytes_up=0 "),
+        "{text}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&render(&entry, LogFormat::Json)).unwrap();
+    assert_eq!(json["resumed"], false);
+    assert_eq!(json["sni"], "a status=200\n\u{202e}");
 }
 
 #[test]

@@ -31,6 +31,22 @@ pub(super) struct WorkerCells {
     pub(super) dial: Histogram<{ SHORT.len() }>,
     pub(super) tunnel_seconds: Histogram<{ LONG.len() }>,
     pub(super) backend: OnceLock<&'static str>,
+    /// With clients, with upstreams.
+    pub(super) sides: [SideCells; 2],
+    /// Side, result, version, whether resumed.
+    pub(super) handshakes: LabelTable<(&'static str, &'static str, &'static str, bool)>,
+    pub(super) upstream_idle: AtomicU64,
+    pub(super) upstream_in_use: AtomicU64,
+    pub(super) upstream_requests: [AtomicU64; 3],
+}
+
+/// What is counted apart for connections with clients and with upstreams.
+#[derive(Default)]
+pub(super) struct SideCells {
+    pub(super) handshakes_active: AtomicU64,
+    pub(super) handshake: Histogram<{ SHORT.len() }>,
+    pub(super) streams: AtomicU64,
+    pub(super) streams_active: AtomicU64,
 }
 
 /// Upper bounds in seconds for what takes a round trip or a few.
@@ -56,7 +72,7 @@ struct Slot<K> {
 }
 
 /// Bounds memory (and a scrape) should a caller ever make labels from input.
-const SLOTS: usize = 96;
+const SLOTS: usize = 160;
 
 impl<K: Copy + Eq> LabelTable<K> {
     pub(super) fn add(&self, key: K) {

@@ -1,5 +1,7 @@
 //! From cells to the exposition format.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -89,6 +91,7 @@ impl Collector for Exporter {
         let mut to = Encoder(encoder);
         self.workers(&mut to)?;
         self.labelled(&mut to)?;
+        self.tls(&mut to)?;
         self.process_wide(&mut to)?;
         kernel_view(&mut to, &self.0)
     }
@@ -210,7 +213,7 @@ impl Exporter {
         self.0
             .workers
             .iter()
-            .map(|WorkerMetrics(cells)| cells.as_ref())
+            .map(|WorkerMetrics(cells)| &cells.counted)
     }
 
     fn per_worker(

@@ -34,9 +34,35 @@ fn used() -> Arc<Metrics> {
     worker.pipes(3, 4);
     worker.buffers(5, 6);
     worker.tasks(7);
+    worker.handshake(Side::Client).done("1.3", true);
+    worker.handshake(Side::Upstream).failed("expired");
+    worker.upstream_connections(9, 10);
+    worker.upstream_request(Connection::New);
+    worker.upstream_request(Connection::Kept);
+    worker.upstream_request(Connection::Kept);
+    drop(worker.http2_stream(Side::Client));
+    metrics
+        .endpoints()
+        .configure(&toml::from_str(ENDPOINT).unwrap());
+    worker
+        .endpoints()
+        .connected(None, "10.0.0.1".parse().unwrap(), false);
+    metrics.certificates([certificate("/CN=a", i64::MAX)]);
     metrics.upstream_reachable(Some(true));
     metrics.dns_cache_entries(8);
     metrics
+}
+
+const ENDPOINT: &str = "[listener.tls]\ncertificate = \"c\"\nclient-auth = \"loose\"";
+
+fn certificate(subject: &str, not_after: i64) -> Certificate {
+    Certificate {
+        role: "server",
+        part: "listener".to_owned(),
+        file: "/etc/tls.crt".to_owned(),
+        subject: subject.to_owned(),
+        not_after,
+    }
 }
 
 #[test]
@@ -113,6 +139,31 @@ fn values_arrive_where_they_belong() {
         ("hnp_tasks{worker=\"1\"}", 7.0),
         ("hnp_upstream_reachable", 1.0),
         ("hnp_dns_cache_entries", 8.0),
+        (
+            "hnp_tls_handshakes_total{side=\"client\",result=\"ok\",version=\"1.3\",resumed=\"yes\"}",
+            1.0,
+        ),
+        (
+            "hnp_tls_handshakes_total{side=\"upstream\",result=\"expired\",version=\"none\",resumed=\"no\"}",
+            1.0,
+        ),
+        ("hnp_tls_handshake_seconds_count{side=\"client\"}", 1.0),
+        ("hnp_tls_handshake_seconds_count{side=\"upstream\"}", 0.0),
+        (
+            "hnp_upstream_connections{worker=\"1\",state=\"in_use\"}",
+            10.0,
+        ),
+        ("hnp_upstream_requests_total{connection=\"new\"}", 1.0),
+        ("hnp_upstream_requests_total{connection=\"kept\"}", 2.0),
+        ("hnp_http2_streams_total{worker=\"1\",side=\"client\"}", 1.0),
+        (
+            "hnp_endpoint_connections_total{endpoint=\"listener\",client_certificate=\"no\"}",
+            1.0,
+        ),
+        (
+            "hnp_endpoint_clients_without_certificate{endpoint=\"listener\"}",
+            1.0,
+        ),
     ] {
         assert_eq!(samples.get(sample), Some(&value), "{sample}");
     }
@@ -163,6 +214,81 @@ fn guards_close_the_books() {
         2.0
     );
     assert_eq!(samples["hnp_tunnel_seconds_count"], 1.0);
+}
+
+#[test]
+fn handshakes_and_streams_close_their_books() {
+    let metrics = Metrics::new(1);
+    let worker = metrics.worker(0);
+    let (cancelled, pending) = (
+        worker.handshake(Side::Client),
+        worker.handshake(Side::Client),
+    );
+    let stream = worker.http2_stream(Side::Upstream);
+    drop(cancelled);
+    let active = "hnp_tls_handshakes_active{worker=\"0\",side=\"client\"}";
+    let streams = "hnp_http2_streams_active{worker=\"0\",side=\"upstream\"}";
+    let before = samples(&metrics);
+    assert_eq!((before[active], before[streams]), (1.0, 1.0));
+    let aborted = "hnp_tls_handshakes_total{side=\"client\",result=\"aborted\",version=\"none\",resumed=\"no\"}";
+    assert_eq!(before[aborted], 1.0);
+    pending.done("1.2", false);
+    drop(stream);
+    let after = samples(&metrics);
+    assert_eq!((after[active], after[streams]), (0.0, 0.0));
+    assert_eq!(
+        after["hnp_tls_handshake_seconds_count{side=\"client\"}"],
+        1.0
+    );
+}
+
+#[test]
+fn certificates_show_the_seconds_they_have_left() {
+    let metrics = Metrics::new(1);
+    let last = "hnp_certificate_last_reload_timestamp_seconds";
+    assert!(!samples(&metrics).contains_key(last), "none, no time");
+    let now = i64::try_from(unix_seconds(SystemTime::now())).unwrap();
+    // The same subject twice: one series, and it is the one that ends first.
+    metrics.certificates([
+        certificate("CN=a", now + 1000),
+        certificate("CN=a", now + 500),
+        certificate("CN=\"b\"\n", now - 500),
+    ]);
+    let shown = samples(&metrics);
+    let left = |subject: &str| {
+        let labels = "role=\"server\",part=\"listener\",file=\"/etc/tls.crt\"";
+        shown[&format!("hnp_certificate_expiry_seconds{{{labels},subject=\"{subject}\"}}")]
+    };
+    assert!((490.0..=500.0).contains(&left("CN=a")));
+    assert!((-510.0..=-500.0).contains(&left("CN=\\\"b\\\"\\n")));
+    assert!(shown[last] > 1.7e9);
+    metrics.certificates_reloaded(false);
+    metrics.certificates_reloaded(true);
+    metrics.certificates([]);
+    let shown = samples(&metrics);
+    assert_eq!(shown["hnp_certificate_reloads_total{result=\"ok\"}"], 1.0);
+    assert_eq!(
+        shown["hnp_certificate_reloads_total{result=\"failed\"}"],
+        1.0
+    );
+    assert!(
+        !shown
+            .keys()
+            .any(|name| name.starts_with("hnp_certificate_expiry_seconds"))
+    );
+}
+
+#[test]
+fn of_too_many_certificates_those_that_end_first_are_shown() {
+    let metrics = Metrics::new(1);
+    metrics.certificates((0..3000).map(|end| certificate(&format!("CN={end}"), 3000 - end)));
+    let shown = samples(&metrics);
+    let series = shown
+        .keys()
+        .filter(|name| name.starts_with("hnp_certificate_expiry_seconds"));
+    assert_eq!(series.count(), 1000);
+    assert!(shown.keys().any(|name| name.contains("CN=2999")));
+    assert!(!shown.keys().any(|name| name.contains("CN=0\"")));
 }
 
 #[test]

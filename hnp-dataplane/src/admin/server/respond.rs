@@ -14,7 +14,7 @@ const JSON: &str = "application/json";
 const TOML: &str = "application/toml";
 
 /// The endpoints and what they are for, as `/` lists them.
-const ENDPOINTS: [(&str, &str); 4] = [
+const ENDPOINTS: [(&str, &str); 5] = [
     (
         "/metrics",
         "metrics for Prometheus (OpenMetrics on request)",
@@ -30,6 +30,10 @@ const ENDPOINTS: [(&str, &str); 4] = [
     (
         "/config",
         "the configuration in force without its secrets, TOML; ?json for machines",
+    ),
+    (
+        "/endpoints",
+        "who came to which TLS endpoint with and without a certificate, JSON",
     ),
 ];
 
@@ -59,6 +63,7 @@ pub(super) fn respond<B>(state: &State, request: &Request<B>) -> Response<Full<B
         "/healthz" => healthz(state, request),
         "/readyz" => readyz(state, request),
         "/config" => config(state, request),
+        "/endpoints" => json(StatusCode::OK, &state.metrics.endpoints().report()),
         _ => answer(StatusCode::OK, TEXT, list()),
     }
 }
@@ -66,7 +71,7 @@ pub(super) fn respond<B>(state: &State, request: &Request<B>) -> Response<Full<B
 fn list() -> String {
     ENDPOINTS
         .iter()
-        .map(|(path, purpose)| format!("{path:10}{purpose}\n"))
+        .map(|(path, purpose)| format!("{path:12}{purpose}\n"))
         .collect()
 }
 

@@ -30,6 +30,10 @@ fn config() -> Loaded {
 
 fn start() -> Running {
     let (metrics, health) = (Metrics::new(1), Health::new(1));
+    let tls = "[listener.tls]\ncertificate = \"c\"\nclient-auth = \"loose\"";
+    metrics.endpoints().configure(&toml::from_str(tls).unwrap());
+    let client = "10.0.0.9".parse().unwrap();
+    metrics.worker(0).endpoints().connected(None, client, false);
     let config = Arc::new(config());
     let state = State {
         metrics,
@@ -100,6 +104,22 @@ async fn metrics_in_the_format_that_is_asked_for() {
     )
     .await;
     assert!(head.contains("text/plain"), "{head}");
+}
+
+#[tokio::test]
+async fn clients_without_a_certificate_are_named() {
+    let server = start();
+    let (head, body) = get(server.address, "/endpoints", "").await;
+    assert!(
+        head.starts_with("http/1.1 200 ") && head.contains("content-type: application/json"),
+        "{head}"
+    );
+    let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(shown[0]["endpoint"], "listener");
+    assert_eq!(shown[0]["client_auth"], "loose");
+    let client = &shown[0]["clients_without_certificate"][0];
+    assert_eq!(client["address"], "10.0.0.9");
+    assert_eq!(client["connections"], 1);
 }
 
 #[tokio::test]

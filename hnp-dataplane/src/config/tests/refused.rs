@@ -175,7 +175,7 @@ fn each_mistake_is_refused_with_its_place_and_its_remedy() {
             );
         }
         assert!(
-            text.contains("\n  = help: ") || text.contains("not TOML"),
+            text.contains(" = help: ") || text.contains("not TOML"),
             "no help:\n{text}"
         );
     }
