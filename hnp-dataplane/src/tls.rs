@@ -1,6 +1,7 @@
 //! TLS: handshakes by rustls, records by a layer of our own on buffers that the worker owns.
 
 pub mod client;
+mod failure;
 mod handshake;
 mod handshakes;
 pub mod identity;

@@ -6,8 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ProtocolVersion;
-
 use crate::access_log::{ClosedBy, Entry, Verdict};
 use crate::admin::metrics::ActiveGuard;
 use crate::http::answer::Answer;
@@ -176,18 +174,13 @@ impl Account {
 
     /// Its TLS handshake is complete: with which dedicated endpoint, if it was one, and who the client is by its certificate.
     pub fn secured(&self, session: &Session, endpoint: Option<&str>, identity: Option<Arc<str>>) {
-        let version = match session.version {
-            ProtocolVersion::TLSv1_2 => Some("1.2"),
-            ProtocolVersion::TLSv1_3 => Some("1.3"),
-            _ => None,
-        };
         let protocol = match session.alpn.as_deref() {
             Some(b"h2") => Some("h2"),
             Some(b"http/1.1") => Some("http/1.1"),
             _ => None,
         };
         let secured = Secured {
-            version,
+            version: Some(session.version_name()),
             resumed: session.resumed,
             server_name: session.server_name.clone(),
             endpoint: endpoint.map(Into::into),

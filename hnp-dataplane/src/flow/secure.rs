@@ -9,6 +9,7 @@ use super::account::Account;
 use super::modes::Access;
 use super::reverse::Peer;
 use crate::access_log::ClosedBy;
+use crate::admin::metrics;
 use crate::http::answer::Answer;
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::stream::Stream;
@@ -36,6 +37,7 @@ pub async fn accept(
     received: Vec<u8>,
     account: &Account,
 ) -> Option<(Stream, Secured)> {
+    let books = worker.metrics.handshake(metrics::Side::Client);
     let mut chosen = None;
     let handshake = tls::accept(client, received, |hello| {
         let endpoint = server.choose(hello)?;
@@ -45,6 +47,7 @@ pub async fn accept(
     let stream = match bounded(worker, snapshot, account, handshake).await {
         Ok(stream) => stream,
         Err(failure) => {
+            books.failed(failure.code());
             failure.note(account);
             return None;
         }
@@ -54,13 +57,18 @@ pub async fn accept(
     let identity = match server.verify_identity(session) {
         Ok(identity) => identity,
         Err(error) => {
-            Failure::Handshake(error.into()).note(account);
+            let failure = Failure::Handshake(error.into());
+            books.failed(failure.code());
+            failure.note(account);
             return None;
         }
     };
-    if let Some(identity) = &identity {
-        account.identified(identity.name().into());
-    }
+    books.done(session.version_name(), session.resumed);
+    let name = endpoint.name.as_deref();
+    let certificate = identity.as_ref().map(|identity| identity.name().into());
+    let (client, shown) = (account.client().ip(), certificate.is_some());
+    worker.metrics.endpoints().connected(name, client, shown);
+    account.secured(session, name, certificate);
     let http2 = session.alpn.as_deref() == Some(b"h2");
     let secured = Secured {
         endpoint,
@@ -98,6 +106,15 @@ enum Failure {
 }
 
 impl Failure {
+    /// As the metric has it.
+    fn code(&self) -> &'static str {
+        match self {
+            Failure::Handshake(error) => error.code(),
+            Failure::Slow(_) => "timeout",
+            Failure::Evicted(_) => "limit",
+        }
+    }
+
     fn note(&self, account: &Account) {
         let (by, reason) = match self {
             Failure::Handshake(HandshakeError::Closed | HandshakeError::Io(_)) => {
