@@ -6,6 +6,7 @@ mod handshake;
 mod handshakes;
 pub mod identity;
 pub mod material;
+pub mod memory;
 mod record;
 pub mod server;
 mod stream;

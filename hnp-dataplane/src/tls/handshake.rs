@@ -4,8 +4,8 @@
 //! rustls does them, through its unbuffered API: a flight is one write, and the buffers are the thread's, lent for as long as the
 //! handshake lasts.
 
-mod buffers;
-mod drive;
+pub(super) mod buffers;
+pub(super) mod drive;
 mod hello;
 #[cfg(test)]
 mod tests;
@@ -87,7 +87,8 @@ async fn accept_on(
     };
     match accepted.await {
         Ok((connection, early, name)) => {
-            drive::finish(connection, lower, &mut buffers, early, name)
+            let (session, records) = drive::finish(connection, &mut buffers, early, name)?;
+            Ok(TlsStream::new(lower, session, records))
         }
         Err(error) => {
             drive::part(&lower, &mut buffers, &error).await;
@@ -122,7 +123,10 @@ async fn connect_on(
     let mut connection = UnbufferedClientConnection::new(config, name)?;
     let driven = drive::drive(&mut connection, &lower, &mut buffers).await;
     match driven {
-        Ok(early) => drive::finish(connection, lower, &mut buffers, early, asked),
+        Ok(early) => {
+            let (session, records) = drive::finish(connection, &mut buffers, early, asked)?;
+            Ok(TlsStream::new(lower, session, records))
+        }
         Err(error) => {
             drive::part(&lower, &mut buffers, &error).await;
             Err(error)

@@ -20,14 +20,14 @@ thread_local! {
 
 /// What was received and what is to be sent.
 #[derive(Default)]
-pub(super) struct Buffers {
-    pub(super) incoming: Incoming,
-    pub(super) outgoing: Vec<u8>,
+pub(in crate::tls) struct Buffers {
+    pub(in crate::tls) incoming: Incoming,
+    pub(in crate::tls) outgoing: Vec<u8>,
 }
 
 /// What was received and not used up yet.
 #[derive(Default)]
-pub(super) struct Incoming {
+pub(in crate::tls) struct Incoming {
     /// Its length is its room.
     bytes: Vec<u8>,
     filled: usize,
@@ -39,7 +39,7 @@ pub(super) struct Incoming {
 
 impl Buffers {
     /// Takes buffers of this thread, or makes some.
-    pub(super) fn lend() -> Buffers {
+    pub(in crate::tls) fn lend() -> Buffers {
         let (bytes, outgoing) = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
         Buffers {
             incoming: Incoming {
@@ -51,7 +51,7 @@ impl Buffers {
     }
 
     /// Sends what is to be sent, all of it.
-    pub(super) async fn flush(&mut self, lower: &Stream) -> io::Result<()> {
+    pub(in crate::tls) async fn flush(&mut self, lower: &Stream) -> io::Result<()> {
         if !self.outgoing.is_empty() {
             lower.write_all(&self.outgoing).await?;
             self.outgoing.clear();
@@ -76,22 +76,22 @@ impl Drop for Buffers {
 }
 
 impl Incoming {
-    pub(super) fn filled(&self) -> &[u8] {
+    pub(in crate::tls) fn filled(&self) -> &[u8] {
         &self.bytes[..self.filled]
     }
 
     /// What rustls may see.
-    pub(super) fn shown_mut(&mut self) -> &mut [u8] {
+    pub(in crate::tls) fn shown_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[..self.shown]
     }
 
     /// Whether rustls has used up all that it saw.
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(in crate::tls) fn is_used_up(&self) -> bool {
         self.shown == 0
     }
 
     /// Shows rustls one record more; `false` where no other is complete.
-    pub(super) fn show_record(&mut self) -> bool {
+    pub(in crate::tls) fn show_record(&mut self) -> bool {
         let next = match self.bytes[self.shown..self.filled] {
             [] => return false,
             [20..=24, 3, _, high, low, ..] => 5 + usize::from(u16::from_be_bytes([high, low])),
@@ -106,7 +106,7 @@ impl Incoming {
         complete
     }
 
-    pub(super) fn extend(&mut self, bytes: &[u8]) {
+    pub(in crate::tls) fn extend(&mut self, bytes: &[u8]) {
         let filled = self.filled + bytes.len();
         if self.bytes.len() < filled {
             self.bytes.resize(filled.max(ROOM), 0);
@@ -116,14 +116,14 @@ impl Incoming {
     }
 
     /// Throws the first `n` bytes away.
-    pub(super) fn discard(&mut self, n: usize) {
+    pub(in crate::tls) fn discard(&mut self, n: usize) {
         self.bytes.copy_within(n..self.filled, 0);
         self.filled -= n;
         self.shown -= n;
     }
 
     /// Receives at least a byte; `Ok(0)` is the end of the stream.
-    pub(super) async fn receive(&mut self, lower: &Stream) -> io::Result<usize> {
+    pub(in crate::tls) async fn receive(&mut self, lower: &Stream) -> io::Result<usize> {
         if self.bytes.len() - self.filled < ROOM / 4 {
             if self.bytes.len() >= LIMIT {
                 let what = "the peer's handshake messages are too long";

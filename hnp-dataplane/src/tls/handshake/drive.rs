@@ -14,8 +14,8 @@ use rustls::{CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 use super::HandshakeError;
 use super::buffers::Buffers;
 use crate::stream::Stream;
+use crate::tls::Session;
 use crate::tls::record::{Keeper, Key, Records};
-use crate::tls::{Session, TlsStream};
 use crate::uring;
 
 /// How long, and for how many bytes, a peer that was refused may go on sending before it is cut off.
@@ -23,7 +23,9 @@ const PARTING: Duration = Duration::from_secs(1);
 const PARTING_BYTES: usize = 256 << 10;
 
 /// A rustls connection of either side.
-pub(super) trait Connection: Deref<Target = UnbufferedConnectionCommon<Self::Data>> {
+pub(in crate::tls) trait Connection:
+    Deref<Target = UnbufferedConnectionCommon<Self::Data>>
+{
     type Data;
 
     fn process<'c, 'i>(
@@ -77,7 +79,7 @@ impl Connection for UnbufferedServerConnection {
 
 /// What came along with the end of the handshake.
 #[derive(Default)]
-pub(super) struct Early {
+pub(in crate::tls) struct Early {
     /// Data, decrypted by rustls.
     opened: Vec<u8>,
     /// The peer has ended its direction already.
@@ -85,14 +87,15 @@ pub(super) struct Early {
 }
 
 /// What is to be done next.
-enum Next {
+pub(in crate::tls) enum Next {
     Go,
     Receive,
     Done,
 }
 
 /// Runs the handshake to its end. rustls sees one record at a time, so that what the peer sent behind its last flight is left to
-/// our own records, and nothing half read stays behind in rustls. What it has to say is sent, but for the alert that goes with an error: that lies in the buffer.
+/// our own records, and nothing half read stays behind in rustls. What it has to say is sent, but for the alert that goes with an
+/// error: that lies in the buffer.
 pub(super) async fn drive<C: Connection>(
     connection: &mut C,
     lower: &Stream,
@@ -116,7 +119,7 @@ pub(super) async fn drive<C: Connection>(
     }
 }
 
-fn step<C: Connection>(
+pub(in crate::tls) fn step<C: Connection>(
     connection: &mut C,
     buffers: &mut Buffers,
     early: &mut Early,
@@ -188,14 +191,13 @@ fn collect_alert<C: Connection>(connection: &mut C, buffers: &mut Buffers) {
     }
 }
 
-/// The stream that a handshake has led to.
-pub(super) fn finish<C: Connection>(
+/// What a handshake has led to.
+pub(in crate::tls) fn finish<C: Connection>(
     connection: C,
-    lower: Stream,
     buffers: &mut Buffers,
     early: Early,
     server_name: Option<Box<str>>,
-) -> Result<TlsStream, HandshakeError> {
+) -> Result<(Session, Records), HandshakeError> {
     let session = session(&connection, server_name)?;
     let (secrets, keeper) = connection.into_secrets()?;
     let key = |secrets| Key::new(secrets, session.version, session.suite).map_err(io::Error::from);
@@ -209,7 +211,7 @@ pub(super) fn finish<C: Connection>(
     if early.closed {
         records.end();
     }
-    Ok(TlsStream::new(lower, session, records))
+    Ok((session, records))
 }
 
 fn session(state: &CommonState, server_name: Option<Box<str>>) -> Result<Session, rustls::Error> {

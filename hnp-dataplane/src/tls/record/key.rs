@@ -98,6 +98,13 @@ impl Key {
         self.sequence >= self.limit
     }
 
+    /// As if it had been used so often, and may be used no oftener.
+    #[cfg(test)]
+    pub(super) fn wear_out(&mut self, sequence: u64, limit: u64) {
+        self.sequence = self.sequence.max(sequence);
+        self.limit = limit;
+    }
+
     /// What sealing adds to a plaintext.
     pub(super) fn overhead(&self) -> usize {
         match self.layout {

@@ -67,6 +67,12 @@ impl Reader {
             || !matches!(self.key.parse(self.received.bytes()), Ok(None))
     }
 
+    /// Bytes of memory that wait for the caller or the peer.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.received.bytes.capacity() + self.opened.bytes.capacity() + self.message.capacity()
+    }
+
     pub(super) fn read(
         &mut self,
         wire: &impl Wire,

@@ -11,7 +11,7 @@ use super::{FRAGMENT, Keeper, OVERHEAD, RECORDS, RecordError, Wire, with_send_sc
 
 /// The sending direction.
 pub(super) struct Writer {
-    key: Key,
+    pub(super) key: Key,
     /// Records that the wire has not taken yet, from `sent` on.
     out: Vec<u8>,
     sent: usize,
@@ -122,6 +122,12 @@ impl Writer {
             0 => Err(ErrorKind::WouldBlock.into()),
             bytes => Ok(bytes),
         }
+    }
+
+    /// Bytes of memory that wait for the wire.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.out.capacity() + self.owed.capacity()
     }
 
     /// Answers a peer that asked for a new key: before the next record is sealed.
