@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn half_a_configuration_is_refused() {
         for (toml, expected) in [
-            ("url = \"https://proxy.corp\"", "scheme `https`"),
+            ("url = \"socks5://proxy.corp\"", "scheme `socks5`"),
             ("url = \"http://user@proxy.corp\"", "no password"),
             (
                 "url = \"http://proxy.corp\"\nusername = \"a:b\"\npassword-file = \"/dev/null\"",
