@@ -158,16 +158,13 @@ async fn http2<T>(
     secured: Option<&Secured>,
     account: &Account,
 ) -> Option<T> {
-    match secure::requests(snapshot, secured) {
-        Ok(peer) => {
-            Box::pin(h2::serve(
-                worker, snapshot, client, received, &peer, account,
-            ))
-            .await;
-            None
-        }
-        Err(answer) => refuse(client, account, &answer).await,
-    }
+    let access = h2::Access {
+        requests: secure::requests(snapshot, secured),
+        tunnels: secure::tunnels(snapshot, secured),
+    };
+    let served = h2::serve(worker, snapshot, client, received, access, account);
+    Box::pin(served).await;
+    None
 }
 
 async fn connect(

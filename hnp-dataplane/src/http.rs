@@ -12,6 +12,7 @@ pub mod answer;
 pub mod body;
 pub mod fields;
 pub mod forward;
+pub mod h2;
 pub mod head;
 mod lines;
 pub mod linger;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use url::Url;
 
+use crate::config::model::HttpProtocol;
 use crate::target::{Target, TargetError};
 use crate::tls::client::Client;
 
@@ -17,6 +18,8 @@ pub struct Origin {
     pub target: Target,
     /// How TLS is made; absent: plaintext.
     pub tls: Option<Arc<Client>>,
+    /// Which HTTP is spoken.
+    pub protocol: HttpProtocol,
     /// As `Host` has it: the port is left out where it is the scheme's own.
     pub authority: Box<str>,
     /// What stands before each request's path: empty, or begins with `/` and does not end with it.
@@ -45,9 +48,16 @@ impl Origin {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             target,
             tls,
+            protocol: HttpProtocol::default(),
             authority: authority.into(),
             base_path: url.path().trim_end_matches('/').into(),
         })
+    }
+
+    /// The same, spoken to in this protocol.
+    #[must_use]
+    pub fn speaking(self, protocol: HttpProtocol) -> Origin {
+        Origin { protocol, ..self }
     }
 
     /// Unique in the process: no two origins ever have the same.
@@ -73,6 +83,7 @@ impl Origin {
         };
         same_tls
             && self.target == other.target
+            && self.protocol == other.protocol
             && self.authority == other.authority
             && self.base_path == other.base_path
     }

@@ -6,7 +6,7 @@
 
 mod control;
 mod limits;
-mod snapshot;
+pub(crate) mod snapshot;
 
 use std::io;
 use std::process::ExitCode;

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::dial::{Dialer, Resolver};
 use crate::flow::accept;
 use crate::flow::modes::Modes;
+use crate::http::h2::upstream::Upstreams;
 use crate::http::head::HeadLimits;
 use crate::http::pool::Pool;
 use crate::origin::Route;
@@ -83,6 +84,16 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// What has become of a route of an earlier configuration.
+    pub(crate) fn route_like(&self, old: &Route) -> Option<&Arc<Route>> {
+        match &old.server_name {
+            Some(name) => self.endpoints.get(name),
+            None => self.route.as_ref(),
+        }
+    }
+}
+
 /// How far the process is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -109,6 +120,8 @@ pub struct Worker {
     pub pools: Pools,
     /// Idle connections to upstreams.
     pub upstreams: Pool,
+    /// Connections to upstreams that speak HTTP/2.
+    pub h2_upstreams: Rc<Upstreams>,
     /// New connections are refused from now on.
     pub draining: Signal,
     /// What is left ends now.
@@ -123,6 +136,33 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// With no connection yet.
+    pub(crate) fn new(
+        id: usize,
+        workers: usize,
+        shared: Arc<Shared>,
+        metrics: WorkerMetrics,
+        log: AccessLog,
+    ) -> Worker {
+        Worker {
+            id,
+            workers,
+            shared,
+            metrics,
+            log,
+            pools: Pools::default(),
+            upstreams: Pool::default(),
+            h2_upstreams: Rc::default(),
+            draining: Signal::default(),
+            stopping: Signal::default(),
+            handshakes: Handshakes::default(),
+            refusals: Cell::new(0),
+            connections: Cell::new(id as u64),
+            live: Cell::new(0),
+            empty: Notify::new(),
+        }
+    }
+
     /// How many workers there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -211,22 +251,7 @@ pub fn run(start: Start) -> std::io::Result<usize> {
     } = start;
     let mut runtime = Runtime::new(mechanism)?;
     metrics.backend(mechanism.name());
-    let worker = Rc::new(Worker {
-        id,
-        workers,
-        shared,
-        metrics,
-        log,
-        pools: Pools::default(),
-        upstreams: Pool::default(),
-        draining: Signal::default(),
-        stopping: Signal::default(),
-        handshakes: Handshakes::default(),
-        refusals: Cell::new(0),
-        connections: Cell::new(id as u64),
-        live: Cell::new(0),
-        empty: Notify::new(),
-    });
+    let worker = Rc::new(Worker::new(id, workers, shared, metrics, log));
     let housekeeper = Rc::clone(&worker);
     runtime.before_sleep(move || {
         housekeeper.log.flush();

@@ -17,12 +17,13 @@ use crate::tls::Session;
 use crate::uring;
 use crate::worker::Worker;
 
-/// One client connection, from accept to its end.
+/// One client connection, from accept to its end; or one of the requests that it has at once ([`Account::of_request`]).
 pub struct Account {
     worker: Rc<Worker>,
     connection: u64,
     client: SocketAddr,
-    guard: RefCell<ActiveGuard>,
+    /// Absent in the account of one of several requests: the connection's own has it.
+    guard: Option<RefCell<ActiveGuard>>,
     /// Absent for who was turned away at the door.
     _permit: Option<Permit>,
     /// What its TLS handshake agreed on; in a box, for most connections have none.
@@ -125,12 +126,43 @@ impl Account {
     }
 
     fn new(worker: &Rc<Worker>, client: SocketAddr, permit: Option<Permit>) -> Account {
+        let guard = Some(RefCell::new(worker.metrics.accepted()));
+        Account::enter(worker, worker.next_connection(), client, guard, permit)
+    }
+
+    /// Enters one of the requests that this connection has at once. It is as much of a connection to a drain as the connection itself,
+    /// which has no line of its own from now on.
+    #[must_use]
+    pub fn of_request(&self) -> Account {
+        self.lines.set(self.lines.get() + 1);
+        let mut own = self.request.borrow_mut();
+        own.begun = false;
+        let account = Account::enter(&self.worker, self.connection, self.client, None, None);
+        account
+            .secured
+            .borrow_mut()
+            .clone_from(&self.secured.borrow());
+        {
+            let mut request = account.request.borrow_mut();
+            request.begun = true;
+            request.identity.clone_from(&own.identity);
+        }
+        account
+    }
+
+    fn enter(
+        worker: &Rc<Worker>,
+        connection: u64,
+        client: SocketAddr,
+        guard: Option<RefCell<ActiveGuard>>,
+        permit: Option<Permit>,
+    ) -> Account {
         worker.entered();
         Account {
             worker: Rc::clone(worker),
-            connection: worker.next_connection(),
+            connection,
             client,
-            guard: RefCell::new(worker.metrics.accepted()),
+            guard,
             _permit: permit,
             secured: RefCell::new(None),
             request: RefCell::new(Request::new()),
@@ -246,6 +278,17 @@ impl Account {
         request.connect = Some(connect);
     }
 
+    /// Where the connection goes, which was there before.
+    pub fn reached(&self, address: Option<SocketAddr>) {
+        self.request.borrow_mut().address = address;
+    }
+
+    /// Where the connection goes.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.request.borrow().address
+    }
+
     /// The status that was sent.
     pub fn status(&self, status: u16) {
         self.request.borrow_mut().status = Some(status);
@@ -288,7 +331,9 @@ impl Account {
     fn write(&self) {
         let request = self.request.borrow();
         let (by, reason) = request.closed.unwrap_or_else(|| self.worker.why_aborted());
-        self.guard.borrow_mut().closed(by, reason);
+        if let Some(guard) = &self.guard {
+            guard.borrow_mut().closed(by, reason);
+        }
         if let (Some(mode), Some(status)) = (request.mode, request.status) {
             self.worker.metrics.request(mode, status);
         }
@@ -350,6 +395,10 @@ impl Drop for Account {
     fn drop(&mut self) {
         if self.lines.get() == 0 || self.has_begun() {
             self.write();
+        } else if let (Some(guard), Some((by, reason))) =
+            (&self.guard, self.request.borrow().closed)
+        {
+            guard.borrow_mut().closed(by, reason);
         }
         self.worker.left();
     }

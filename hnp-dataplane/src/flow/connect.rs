@@ -370,7 +370,7 @@ impl Gate for Stages<'_> {
     }
 }
 
-fn closer(side: Side) -> ClosedBy {
+pub(super) fn closer(side: Side) -> ClosedBy {
     match side {
         Side::Client => ClosedBy::Client,
         Side::Upstream => ClosedBy::Upstream,

@@ -86,6 +86,20 @@ pub async fn serve(
     }
 }
 
+/// Keeps a connection for whichever request comes next, in the care of a task where there was none.
+pub(super) fn keep(worker: &Rc<Worker>, origin: &Arc<Origin>, upstream: Upstream) {
+    if worker.upstreams.keep(origin, upstream) == Tending::Untended {
+        let worker = Rc::clone(worker);
+        uring::spawn(async move {
+            let limit = || {
+                let snapshot = worker.shared.snapshot.load();
+                snapshot.config.timeouts.upstream_idle.0
+            };
+            worker.upstreams.tend(limit, &worker.draining).await;
+        });
+    }
+}
+
 /// The stages of the flow, for each of a connection's requests.
 struct Stages<'a> {
     worker: &'a Rc<Worker>,
@@ -149,16 +163,7 @@ impl Gate for Stages<'_> {
     }
 
     fn keep(&self, (): &(), upstream: Upstream) {
-        if self.worker.upstreams.keep(self.origin(), upstream) == Tending::Untended {
-            let worker = Rc::clone(self.worker);
-            uring::spawn(async move {
-                let limit = || {
-                    let snapshot = worker.shared.snapshot.load();
-                    snapshot.config.timeouts.upstream_idle.0
-                };
-                worker.upstreams.tend(limit, &worker.draining).await;
-            });
-        }
+        keep(self.worker, self.origin(), upstream);
     }
 
     fn respond(

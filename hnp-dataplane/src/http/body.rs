@@ -8,6 +8,11 @@ use chunked::Chunked;
 
 pub use super::head::BodyFraming;
 
+/// Whether a field of this name, in lower case, may stand in a trailer section.
+pub(crate) fn may_be_trailer(name: &[u8]) -> bool {
+    chunked::may_be_trailer(name)
+}
+
 /// What is wrong with content. Whose fault it is depends on who sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {

@@ -179,9 +179,15 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    fn new(stream: Stream) -> Self {
+    /// A connection that nothing has come over.
+    pub(crate) fn new(stream: Stream) -> Self {
         let input = Buffer::new();
         Upstream { stream, input }
+    }
+
+    /// What it is a connection by.
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// Whether it can carry another request: an upstream that closed, or spoke without being asked, cannot. To be `sure` takes a system

@@ -126,6 +126,11 @@ impl Rewriter {
         out.extend_from_slice(b"\r\n");
     }
 
+    /// A `Location` as the client can follow it. See [`path::location`].
+    pub(crate) fn location<'a>(&self, location: &'a [u8]) -> Cow<'a, [u8]> {
+        path::location(&self.route, location)
+    }
+
     /// The head of a response as the client gets it, added to `out`. See [`rewrite::response_head`].
     pub fn response_head(
         &self,

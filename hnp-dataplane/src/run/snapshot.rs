@@ -17,13 +17,13 @@ use crate::tls::{Clients, Server};
 use crate::worker::Snapshot;
 
 /// Compiles configurations.
-pub(super) struct Compiler {
+pub(crate) struct Compiler {
     control: Handle,
 }
 
 impl Compiler {
     /// Look-ups and checks of passwords run on `control`.
-    pub(super) fn new(control: Handle) -> Compiler {
+    pub(crate) fn new(control: Handle) -> Compiler {
         Compiler { control }
     }
 
@@ -31,7 +31,7 @@ impl Compiler {
     ///
     /// # Errors
     /// What `config` names cannot be used: a file, a rule, a parent proxy.
-    pub(super) fn compile(
+    pub(crate) fn compile(
         &self,
         config: Config,
         old: Option<&Snapshot>,
@@ -102,6 +102,7 @@ impl Routes {
         if let Some(upstream) = &config.upstream {
             let origin =
                 Origin::new(&upstream.url, clients.upstream.clone()).context("upstream.url")?;
+            let origin = origin.speaking(upstream.protocol);
             let prefix = settings.prefix.as_deref().unwrap_or_default();
             routes.listener = Some(route(origin, prefix, None));
         }
@@ -112,7 +113,8 @@ impl Routes {
             let wanted = &config.endpoints[index];
             let client = endpoint.upstream.clone();
             let origin = Origin::new(&wanted.upstream, client)
-                .with_context(|| format!("upstream of endpoint {name}"))?;
+                .with_context(|| format!("upstream of endpoint {name}"))?
+                .speaking(wanted.upstream_protocol);
             let route = route(origin, &endpoint.prefix, Some(name.clone()));
             routes.endpoints.insert(name.clone(), route);
         }

@@ -1,7 +1,7 @@
 //! Stream sockets and listeners of a worker: every call is tried first, only `EAGAIN` waits.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -72,6 +72,10 @@ pub struct Readiness<'a> {
     interest: Interest,
     wait: Option<usize>,
 }
+
+/// The memory of a wait by [`Socket::poll_writable`].
+#[derive(Debug, Default)]
+pub struct WriteWait(Option<usize>);
 
 impl Future for Readiness<'_> {
     type Output = io::Result<()>;
@@ -224,6 +228,54 @@ impl Socket {
             }
         }
         Ok(())
+    }
+
+    /// As [`Socket::readable`], for who polls and keeps nothing between polls: the wait lasts until it ends, or the socket is
+    /// closed.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        with_driver(|driver| match driver {
+            Driver::Ring(ring) => ring.poll_readable(self.source.slot, cx),
+            Driver::Epoll(epoll) => epoll.poll_ready(self.source.slot, Interest::Read, cx),
+        })
+    }
+
+    /// As [`Socket::writable`], for who polls. The wait is kept in `wait`, which is given up by [`Socket::forget_writable`] before
+    /// the socket is closed.
+    ///
+    /// # Errors
+    /// The kernel cannot wait.
+    pub fn poll_writable(
+        &self,
+        wait: &mut WriteWait,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        with_driver(|driver| match driver {
+            Driver::Ring(ring) => ring.poll_writable(self.as_fd(), &mut wait.0, cx),
+            Driver::Epoll(epoll) => epoll
+                .poll_ready(self.source.slot, Interest::Write, cx)
+                .map(Ok),
+        })
+    }
+
+    /// Gives up a wait of [`Socket::poll_writable`].
+    pub fn forget_writable(&self, wait: &mut WriteWait) {
+        let mut waker = None;
+        if let Some(key) = wait.0.take() {
+            try_with_driver(|driver| {
+                if let Driver::Ring(ring) = driver {
+                    waker = ring.forget(key);
+                }
+            });
+        }
+        drop(waker);
+    }
+
+    /// Writes what fits of several pieces, one after the other.
+    ///
+    /// # Errors
+    /// As [`Socket::try_write`].
+    pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        SockRef::from(&self.source.fd).send_vectored_with_flags(pieces, libc::MSG_NOSIGNAL)
     }
 
     /// Takes the error that the kernel holds for this connection, such as the peer's reset.

@@ -32,6 +32,11 @@ const FORBIDDEN: [&[u8]; 14] = [
     b"transfer-encoding",
 ];
 
+/// Whether a field of this name, in lower case, may stand in a trailer section.
+pub(super) fn may_be_trailer(name: &[u8]) -> bool {
+    !FORBIDDEN.contains(&name)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// In the digits of a size; that many were seen.
@@ -179,9 +184,9 @@ impl Chunked {
             }
             (State::TrailerName, b':') => {
                 let name = self.name.get(..self.name_length);
-                match name.is_some_and(|name| FORBIDDEN.contains(&name)) {
-                    true => Err(BodyError::Trailer),
-                    false => Ok(State::TrailerValue),
+                match name.is_none_or(may_be_trailer) {
+                    true => Ok(State::TrailerValue),
+                    false => Err(BodyError::Trailer),
                 }
             }
             (State::TrailerName, _) if is_token(byte) => {

@@ -1,0 +1,322 @@
+//! From a request to the upstream's response: over a connection that HTTP/2 shares, or one of HTTP/1.1 from the pool.
+
+use std::sync::Arc;
+
+use h2::Reason;
+use http::request;
+use http::uri::Scheme;
+
+use super::session::{Current, Served, Session};
+use super::{Refused, unless_gone, upstream_failed};
+use crate::access_log::ClosedBy;
+use crate::config::model::HttpProtocol;
+use crate::flow::account::Account;
+use crate::flow::{authorize, connect, reverse};
+use crate::http::answer::Answer;
+use crate::http::forward::Upstream;
+use crate::http::h2::exchange::{self, Failure, Progress};
+use crate::http::h2::message::Broken;
+use crate::http::h2::stream::{self, Client, Content};
+use crate::http::h2::upstream::{Found, Lease};
+use crate::http::h2::{plain, translate};
+use crate::http::head::{BodyFraming, RequestParser};
+use crate::http::proxy_status::{ErrorType, Side};
+use crate::http::rewrite;
+use crate::tls::Alpn;
+
+/// Connections that a request is tried on, where an upstream says that it has not looked at it.
+const ATTEMPTS: usize = 3;
+/// A request that went through HNP this often goes in circles.
+const LOOP_LIMIT: usize = 8;
+
+/// A way to the upstream.
+enum Via {
+    Http2(Lease),
+    Http1 {
+        upstream: Upstream,
+        /// An earlier request has used it, and it may have ended since.
+        reused: bool,
+    },
+}
+
+/// A request as the upstream gets it.
+struct Plan {
+    head: Vec<u8>,
+    method: String,
+    framing: BodyFraming,
+    /// Whether doing it twice is as good as doing it once (RFC 9110 section 9.2.2).
+    is_idempotent: bool,
+}
+
+/// One exchange by way of one session.
+struct Exchange<'a> {
+    session: &'a Session,
+    current: &'a Current,
+    served: &'a Served,
+    account: &'a Account,
+    progress: &'a Progress<'a>,
+    plan: Plan,
+}
+
+impl Current {
+    /// One request and its response.
+    pub(super) async fn exchange(
+        &self,
+        session: &Session,
+        head: &request::Parts,
+        mut content: Content,
+        client: &mut Client,
+        account: &Account,
+        progress: &Progress<'_>,
+    ) -> Result<(ClosedBy, &'static str), Refused> {
+        let path = head.uri.path();
+        let served = match self.served() {
+            Ok(served) => served,
+            Err(answer) => {
+                account.asked("reverse-proxy", head.method.as_str(), None, Some(path));
+                return Err(answer.into());
+            }
+        };
+        let target = &served.origin().target;
+        account.asked(served.mode, head.method.as_str(), Some(target), Some(path));
+        authorize::origin(self.snapshot(), account, served.origin())
+            .map_err(|answer| answer.about(target))?;
+        let plan = self.plan(served, head, content.is_empty())?;
+        let exchange = Exchange {
+            session,
+            current: self,
+            served,
+            account,
+            progress,
+            plan,
+        };
+        exchange.carry(&mut content, client).await?;
+        Ok((ClosedBy::Upstream, "complete"))
+    }
+
+    /// Judges the head, and writes it as the upstream gets it.
+    fn plan(&self, served: &Served, head: &request::Parts, ended: bool) -> Result<Plan, Answer> {
+        let written = translate::request_to_http1(head, ended)?;
+        let parsed = RequestParser::new().parse(&written, &self.snapshot().head)?;
+        let Some((request, _)) = parsed else {
+            let why = "the request's head does not end where it should";
+            let error = ErrorType::HttpRequestError;
+            return Err(Answer::new(400, error, Side::Client, why));
+        };
+        let mut out = Vec::with_capacity(written.len() + 256);
+        served.rewriter().request_head(&request, &mut out)?;
+        translate::name_version(&mut out);
+        if rewrite::times_through_hnp(&request) >= LOOP_LIMIT {
+            let why = "the request went through HNP 8 times already: the upstream leads back here";
+            let error = ErrorType::ProxyLoopDetected;
+            return Err(Answer::new(502, error, Side::Configuration, why));
+        }
+        Ok(Plan {
+            head: out,
+            method: request.method.to_owned(),
+            framing: request.framing,
+            is_idempotent: matches!(
+                request.method,
+                "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+            ),
+        })
+    }
+}
+
+impl Exchange<'_> {
+    /// Tries connections until one takes the request.
+    async fn carry(&self, content: &mut Content, client: &mut Client) -> Result<(), Refused> {
+        let mut fresh = false;
+        for attempt in 1.. {
+            let via =
+                unless_gone(self.reach(fresh), client)
+                    .await
+                    .map_err(|refused| match refused {
+                        Refused::Answer(answer) => {
+                            Refused::Answer(answer.about(&self.served.origin().target))
+                        }
+                        refused => refused,
+                    })?;
+            let tried = match via {
+                Via::Http2(lease) => self.over_http2(&lease, content, client).await,
+                Via::Http1 { upstream, reused } => {
+                    fresh = true;
+                    self.over_http1(upstream, reused, content, client).await
+                }
+            };
+            match tried {
+                Err(Refused::Failure(Failure::Upstream(Broken::Unprocessed(_))))
+                    if attempt < ATTEMPTS && !self.progress.responded() && content.rewind() => {}
+                tried => return tried,
+            }
+        }
+        unreachable!("the loop has no end but its returns")
+    }
+
+    /// A connection for one request: shared where HTTP/2 is spoken, else its own. `fresh`: one that nobody has used yet.
+    async fn reach(&self, fresh: bool) -> Result<Via, Answer> {
+        let origin = self.served.origin();
+        let prior_knowledge = origin.protocol == HttpProtocol::H2;
+        let negotiates = origin.tls.is_some() && origin.protocol == HttpProtocol::Auto;
+        if !prior_knowledge && !negotiates {
+            return self.reach_http1(fresh).await;
+        }
+        let dialling = match self.session.worker.h2_upstreams.find(origin.id()).await? {
+            Found::Connection(lease) => {
+                self.account.reached(lease.address());
+                return Ok(Via::Http2(lease));
+            }
+            Found::Http1 => return self.reach_http1(fresh).await,
+            Found::Dial(dialling) => dialling,
+        };
+        let offer = if prior_knowledge { Alpn::H2 } else { Alpn::Any };
+        let stream = match self.connect(offer).await {
+            Ok(stream) => stream,
+            Err(answer) => {
+                dialling.failed(&answer);
+                return Err(answer);
+            }
+        };
+        let chosen = stream.session().and_then(|session| session.alpn.as_deref());
+        if chosen != Some(b"h2") && !prior_knowledge {
+            dialling.speaks_http1();
+            return Ok(Via::Http1 {
+                upstream: Upstream::new(stream),
+                reused: false,
+            });
+        }
+        let idle = self.current.snapshot().config.timeouts.upstream_idle.0;
+        let origin = Arc::downgrade(origin);
+        dialling
+            .begin(
+                stream,
+                self.account.address(),
+                self.current.snapshot().head,
+                idle,
+                move || origin.strong_count() > 0,
+            )
+            .await
+            .map(Via::Http2)
+            .map_err(|broken| upstream_failed(&broken))
+    }
+
+    async fn reach_http1(&self, fresh: bool) -> Result<Via, Answer> {
+        let pool = &self.session.worker.upstreams;
+        while !fresh && let Some(mut upstream) = pool.take(self.served.origin()) {
+            // What cannot be sent twice is not sent on a guess.
+            if upstream.is_usable(!self.plan.is_idempotent) {
+                return Ok(Via::Http1 {
+                    upstream,
+                    reused: true,
+                });
+            }
+            upstream.close();
+        }
+        Ok(Via::Http1 {
+            upstream: Upstream::new(self.connect(Alpn::Http1).await?),
+            reused: false,
+        })
+    }
+
+    async fn connect(&self, offer: Alpn) -> Result<crate::stream::Stream, Answer> {
+        connect::origin(
+            &self.session.worker,
+            self.current.snapshot(),
+            self.account,
+            self.served.origin(),
+            offer,
+        )
+        .await
+    }
+
+    async fn over_http2(
+        &self,
+        lease: &Lease,
+        content: &mut Content,
+        client: &mut Client,
+    ) -> Result<(), Refused> {
+        let scheme = match self.served.origin().tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        };
+        let head = translate::request_to_http2(self.plan.head.clone(), scheme)?;
+        let ended = content.is_empty();
+        let (response, stream) = lease.send(head, ended).await.map_err(Refused::upstream)?;
+        let mut upstream = stream::Upstream::new(response, self.served);
+        let mut request = stream::Request::new(stream);
+        let carried = exchange::run(
+            (!ended).then_some((content, &mut request)),
+            &mut upstream,
+            client,
+            self.progress,
+            self.current.snapshot().config.timeouts.http_idle.0,
+        )
+        .await;
+        match &carried {
+            Ok(()) if self.progress.sent.get() => {}
+            // What is left of the request is not wanted any more.
+            Ok(()) => request.reset(Reason::NO_ERROR),
+            Err(Failure::Client(Broken::Reset(reason))) => request.reset(*reason),
+            Err(Failure::Client(_)) => request.reset(Reason::CANCEL),
+            Err(Failure::Upstream(Broken::Unprocessed("GOAWAY"))) => lease.retire(),
+            Err(Failure::Upstream(_)) => request.reset(Reason::CANCEL),
+            Err(Failure::Idle(_)) => {
+                // The connection may be dead without anybody having said so.
+                request.reset(Reason::CANCEL);
+                lease.retire();
+            }
+        }
+        carried.map_err(Refused::Failure)
+    }
+
+    async fn over_http1(
+        &self,
+        connection: Upstream,
+        reused: bool,
+        content: &mut Content,
+        client: &mut Client,
+    ) -> Result<(), Refused> {
+        let stream = connection.stream();
+        let limits = self.current.snapshot().head;
+        let mut upstream = plain::Upstream::new(stream, &self.plan.method, limits, self.served);
+        let mut request = plain::Request::new(stream, self.plan.framing);
+        let carried = match stream.write_all(&self.plan.head).await {
+            Ok(()) => {
+                let with_content = self.plan.framing != BodyFraming::None;
+                exchange::run(
+                    with_content.then_some((content, &mut request)),
+                    &mut upstream,
+                    client,
+                    self.progress,
+                    self.current.snapshot().config.timeouts.http_idle.0,
+                )
+                .await
+            }
+            Err(error) => Err(Failure::Upstream(Broken::Gone(error.to_string()))),
+        };
+        let whole = carried.is_ok() && self.progress.sent.get();
+        if whole && upstream.is_reusable() {
+            reverse::keep(&self.session.worker, self.served.origin(), connection);
+            return Ok(());
+        }
+        match carried {
+            Err(Failure::Upstream(Broken::Gone(_)))
+                if reused && self.plan.is_idempotent && upstream.was_silent() =>
+            {
+                // The kept connection died under the request; nobody has seen any of a response.
+                Err(Refused::upstream(Broken::Unprocessed(
+                    "the kept connection had ended",
+                )))
+            }
+            carried => {
+                if whole {
+                    connection.close();
+                } else {
+                    // What it has of the request must not be taken for the whole.
+                    stream.reset_on_close();
+                }
+                carried.map_err(Refused::Failure)
+            }
+        }
+    }
+}
