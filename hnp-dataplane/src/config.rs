@@ -3,6 +3,7 @@
 //! [`load()`] reads the [`Sources`] and says everything that is wrong with them at once; [`model::Config`] is what is left
 //! when nothing is. `docs/configuration.md` is the users' view of the same.
 
+mod certificates;
 mod checks;
 mod diagnostic;
 mod document;

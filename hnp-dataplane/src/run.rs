@@ -4,6 +4,7 @@
 //! (plain tokio): it resolves names, serves the admin address, watches files and signals, and hands the workers new
 //! snapshots of the configuration.
 
+mod certificates;
 mod control;
 mod limits;
 pub(crate) mod snapshot;

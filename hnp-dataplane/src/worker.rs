@@ -262,6 +262,9 @@ pub fn run(start: Start) -> std::io::Result<usize> {
             .pipes(pools.pipes_spare, pools.pipes_leased);
         // The one that all relays share lies idle between their turns.
         housekeeper.metrics.buffers(1, pools.buffers_held);
+        housekeeper
+            .metrics
+            .upstream_idle(housekeeper.upstreams.len());
     });
     runtime.block_on(live(worker, listeners, heart, phase))
 }

@@ -134,3 +134,57 @@ fn with_nothing_configured_every_command_says_what_to_do() {
         );
     }
 }
+
+#[test]
+fn check_loads_the_certificates() {
+    let directory = tempfile::tempdir().unwrap();
+    let make = "hnp certs ca && hnp certs server && hnp certs client && hnp certs ca --dir other && hnp certs server --ca-dir other --dir other --days 3";
+    let made = shell(directory.path(), make);
+    assert_eq!(made.status.code(), Some(0), "{made:?}");
+    let check = |certificate: &str, key: &str, url: &str| {
+        let toml = format!(
+            "modes = [\"end-to-end-mtls\"]\n[listener.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n\
+             client-auth = \"strict\"\nclient-ca = \"ca.crt\"\n\
+             [upstream]\nurl = \"{url}\"\ncertificate = \"client.crt\"\nkey = \"client.key\"\nca = \"ca.crt\"\n"
+        );
+        std::fs::write(directory.path().join("hnp.toml"), toml).unwrap();
+        shell(directory.path(), "hnp config check --config hnp.toml")
+    };
+    let right = check("server.crt", "server.key", "https://a");
+    assert_eq!(right.status.code(), Some(0), "{right:?}");
+    assert_eq!(text(&right.stderr), "");
+
+    // Not its key: the message names the place and the file.
+    let wrong = check("server.crt", "other/server.key", "https://a");
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let stderr = text(&wrong.stderr);
+    assert!(
+        stderr.contains("hnp.toml:3:15") && stderr.contains("server.key"),
+        "{stderr}"
+    );
+
+    let garbled = directory.path().join("garbled.crt");
+    std::fs::write(
+        garbled,
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    let wrong = check("garbled.crt", "server.key", "https://a");
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert!(text(&wrong.stderr).contains("garbled.crt"), "{wrong:?}");
+
+    let soon = check("other/server.crt", "other/server.key", "https://a");
+    assert_eq!(soon.status.code(), Some(0), "{soon:?}");
+    let stderr = text(&soon.stderr);
+    assert!(
+        stderr.starts_with("warning: ") && stderr.contains("hours"),
+        "{stderr}"
+    );
+    let output = shell(
+        directory.path(),
+        "hnp config check --config hnp.toml --json",
+    );
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["ok"], true);
+    assert_eq!(json["warnings"][0]["key"], "listener.tls");
+}

@@ -24,7 +24,7 @@ use cells::WorkerCells;
 pub use certificates::Certificate;
 pub use endpoints::{Client, EndpointReport, Endpoints, MOST_CLIENTS};
 pub use export::Format;
-pub use tls::{Connection, HandshakeGuard, Side, StreamGuard};
+pub use tls::{Connection, HandshakeGuard, Side, StreamGuard, UpstreamGuard};
 
 /// Everything that is counted, of all workers and of the process.
 pub struct Metrics {

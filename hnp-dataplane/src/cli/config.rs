@@ -11,7 +11,7 @@ use crate::config::{self, ConfigError, Loaded, Sources};
 
 /// Says everything that is wrong, or that nothing is.
 pub(super) fn check(sources: &Sources, as_json: bool) -> ExitCode {
-    let result = config::load(sources);
+    let result = config::load(sources).and_then(Loaded::with_certificates);
     let code = exit_code(&result);
     if as_json {
         return print(&pretty(&report(sources, &result)), code);

@@ -1,6 +1,6 @@
 //! What files held when they were read, so that a change is told from a touch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,11 @@ use sha2::{Digest, Sha256};
 
 /// A digest of each of some files' contents. Equal fingerprints: nothing changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fingerprint(BTreeMap<PathBuf, Option<[u8; 32]>>);
+pub struct Fingerprint {
+    digests: BTreeMap<PathBuf, Option<[u8; 32]>>,
+    /// Those of the files that go together, as a certificate and its key do.
+    tls: BTreeSet<PathBuf>,
+}
 
 impl Fingerprint {
     /// Reads the files. One that cannot be read, or is not a regular file, counts as having no contents: a pipe must not be
@@ -21,23 +25,47 @@ impl Fingerprint {
             let digest = digest(&path);
             (path, digest)
         };
-        Fingerprint(files.into_iter().map(digest).collect())
+        Fingerprint {
+            digests: files.into_iter().map(digest).collect(),
+            tls: BTreeSet::new(),
+        }
+    }
+
+    /// The same, of which `files` are certificates, keys, authorities and revocation lists.
+    #[must_use]
+    pub fn with_tls(mut self, files: impl IntoIterator<Item = PathBuf>) -> Fingerprint {
+        let known = files
+            .into_iter()
+            .filter(|file| self.digests.contains_key(file));
+        self.tls = known.collect();
+        self
+    }
+
+    /// Whether a certificate, key, authority or revocation list of this one is not what it was in `old`, or was not in it.
+    #[must_use]
+    pub fn tls_differs(&self, old: &Fingerprint) -> bool {
+        let differs = |file| self.digests.get(file) != old.digests.get(file);
+        self.tls.iter().any(differs)
     }
 
     /// The same files as they are now.
     #[must_use]
     pub fn again(&self) -> Fingerprint {
-        Fingerprint::of(self.0.keys().cloned())
+        Fingerprint {
+            tls: self.tls.clone(),
+            ..Fingerprint::of(self.digests.keys().cloned())
+        }
     }
 
     /// The files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.0.keys().map(PathBuf::as_path)
+        self.digests.keys().map(PathBuf::as_path)
     }
 
     /// This and the files of another.
     pub(super) fn and(mut self, other: Fingerprint) -> Fingerprint {
-        self.0.extend(other.0);
+        self.digests.extend(other.digests);
+        self.tls.extend(other.tls);
         self
     }
 }

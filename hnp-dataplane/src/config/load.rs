@@ -89,7 +89,7 @@ impl Assembly<'_> {
             Ok(config) => config,
             Err(refusal) => return Err(self.refuse(vec![*refusal])),
         };
-        let named = Fingerprint::of(config.watched_files());
+        let named = Fingerprint::of(config.watched_files()).with_tls(config.tls_files());
         self.fingerprint = self.fingerprint.and(named);
         found.extend(validate::findings(&config).into_iter().map(|finding| {
             let place = self.place(&finding.key);

@@ -25,7 +25,10 @@ use crate::config::Fingerprint;
 
 /// A change is looked at once nothing has happened for this long: an editor writes, renames and removes in a burst.
 const QUIET: Duration = Duration::from_millis(100);
-/// A change is looked at after this long in any case: beside a busy file it is never quiet.
+/// What belongs to TLS is looked at after a longer quiet: a certificate and its key are often written one after the other, and
+/// neither does without the other.
+const PAIR_QUIET: Duration = Duration::from_millis(500);
+/// A change is looked at after this long in any case (and a pair after as long again): beside a busy file it is never quiet.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why files cannot be watched.
@@ -141,13 +144,21 @@ impl Watch {
                 Message::Stop => return,
                 // Nothing to wait for: whoever reloaded is done with reading.
                 Message::Watch(known) => self.known = known,
-                Message::Happened => match self.settle(inbox) {
+                Message::Happened => match self.settle(inbox, QUIET) {
                     Some(known) => self.known = known,
                     None => return,
                 },
             }
             self.follow();
-            let now = self.known.again();
+            let mut now = self.known.again();
+            if now.tls_differs(&self.known) {
+                match self.settle(inbox, PAIR_QUIET) {
+                    Some(known) => self.known = known,
+                    None => return,
+                }
+                self.follow();
+                now = self.known.again();
+            }
             if now != self.known {
                 self.known = now;
                 self.changed.notify_one();
@@ -156,12 +167,12 @@ impl Watch {
     }
 
     /// Waits for quiet. Returns what is known by then, `None` to stop.
-    fn settle(&self, inbox: &Receiver<Message>) -> Option<Fingerprint> {
+    fn settle(&self, inbox: &Receiver<Message>, quiet: Duration) -> Option<Fingerprint> {
         let mut known = self.known.clone();
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match inbox.recv_timeout(QUIET.min(left)) {
+            match inbox.recv_timeout(quiet.min(left)) {
                 Ok(Message::Happened) if !left.is_zero() => {}
                 Ok(Message::Happened) | Err(RecvTimeoutError::Timeout) => return Some(known),
                 Ok(Message::Watch(newer)) => known = newer,

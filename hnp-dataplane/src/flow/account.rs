@@ -63,6 +63,8 @@ struct Secured {
     protocol: Option<&'static str>,
     /// The name of the client's certificate.
     identity: Option<Arc<str>>,
+    /// Whether it has said what it is.
+    introduced: Cell<bool>,
 }
 
 /// What is known of the request being served.
@@ -218,8 +220,21 @@ impl Account {
             endpoint: endpoint.map(Into::into),
             protocol,
             identity,
+            introduced: Cell::new(false),
         };
         *self.secured.borrow_mut() = Some(Rc::new(secured));
+    }
+
+    /// What the client says that it is. Kept of one that came over TLS without a certificate, for its owner to find it.
+    pub fn calls_itself(&self, user_agent: &[u8]) {
+        let Some(secured) = self.secured.borrow().clone() else {
+            return;
+        };
+        if secured.identity.is_none() && !secured.introduced.replace(true) {
+            let endpoints = self.worker.metrics.endpoints();
+            let user_agent = String::from_utf8_lossy(user_agent);
+            endpoints.user_agent(secured.endpoint.as_deref(), self.client.ip(), &user_agent);
+        }
     }
 
     /// Who the client proved to be by its credentials.

@@ -12,7 +12,7 @@ use super::identify::{self, ForwardRequest};
 use super::relay::Tunnel;
 use super::reverse::Served;
 use crate::access_log::ClosedBy;
-use crate::admin::metrics::DnsLookup;
+use crate::admin::metrics::{self, DnsLookup};
 use crate::dial::{Cause, DialError, Side as At};
 use crate::http::answer::Answer;
 use crate::http::forward::{self, End, Exchange, ExchangeEnd, Gate, Options, Traffic, Upgraded};
@@ -161,10 +161,20 @@ pub async fn origin(
     };
     let limit = snapshot.config.timeouts.handshake.0;
     let stream = without_early(upstream)?;
+    let books = worker.metrics.handshake(metrics::Side::Upstream);
     match uring::timeout(limit, tls.connect(stream, alpn)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(tls_failed(&error)),
+        Ok(Ok(stream)) => {
+            if let Some(session) = stream.session() {
+                books.done(session.version_name(), session.resumed);
+            }
+            Ok(stream)
+        }
+        Ok(Err(error)) => {
+            books.failed(error.code());
+            Err(tls_failed(&error))
+        }
         Err(_) => {
+            books.failed("timeout");
             let why = format!(
                 "the TLS handshake with it was not complete within {limit:?} (timeouts.handshake)"
             );

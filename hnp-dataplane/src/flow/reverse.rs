@@ -1,5 +1,6 @@
 //! Reverse proxy: requests in origin-form, each sent to the configured upstream over a connection that the worker keeps.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use super::account::Account;
 use super::authorize;
 use super::connect::{self, Ledger};
 use super::relay::Tunnel;
+use crate::admin::metrics::{Connection, UpstreamGuard};
 use crate::http::answer::Answer;
 use crate::http::forward::{self, End, Exchange, Gate, Options, Traffic, Upstream};
 use crate::http::head::{RequestHead, RequestTarget};
@@ -75,6 +77,7 @@ pub async fn serve(
         account,
         rewriter: Rewriter::new(&peer.route, about),
         ledger: Ledger::new(account, Rc::clone(&traffic)),
+        in_use: RefCell::default(),
     };
     match forward::serve(client, received, options, traffic, &gate).await {
         End::Closed => Served::Closed,
@@ -108,11 +111,18 @@ struct Stages<'a> {
     account: &'a Account,
     rewriter: Rewriter,
     ledger: Ledger<'a>,
+    /// The connection that the request under way has to the upstream.
+    in_use: RefCell<Option<UpstreamGuard>>,
 }
 
 impl Stages<'_> {
     fn origin(&self) -> &Arc<Origin> {
         &self.peer.route.origin
+    }
+
+    fn goes_over(&self, connection: Connection) {
+        let guard = self.worker.metrics.upstream_request(connection);
+        self.in_use.replace(Some(guard));
     }
 
     /// Another configuration is in force than the one that this connection was judged by.
@@ -141,25 +151,36 @@ impl Gate for Stages<'_> {
         let path = head.target.path();
         self.account
             .asked(self.peer.mode, head.method, Some(target), Some(path));
+        if let Some(agent) = head.fields.first("user-agent") {
+            self.account.calls_itself(agent);
+        }
         authorize::origin(self.snapshot, self.account, self.origin())
             .map_err(|answer| answer.about(target))?;
         self.rewriter.request_head(head, out)
     }
 
     fn kept(&self, (): &()) -> Option<Upstream> {
-        self.worker.upstreams.take(self.origin())
+        let kept = self.worker.upstreams.take(self.origin())?;
+        self.goes_over(Connection::Kept);
+        Some(kept)
     }
 
     async fn connect(&self, (): &()) -> Result<Stream, Answer> {
         let origin = self.origin();
-        connect::origin(
+        let connected = connect::origin(
             self.worker,
             self.snapshot,
             self.account,
             origin,
             Alpn::Http1,
-        )
-        .await
+        );
+        let stream = connected.await?;
+        let again = self.in_use.borrow().is_some();
+        self.goes_over(match again {
+            true => Connection::Again,
+            false => Connection::New,
+        });
+        Ok(stream)
     }
 
     fn keep(&self, (): &(), upstream: Upstream) {
@@ -182,6 +203,7 @@ impl Gate for Stages<'_> {
     }
 
     fn finished(&self, exchange: &Exchange) {
+        self.in_use.take();
         self.ledger.finished(exchange);
     }
 

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::certificates;
 use super::snapshot::Compiler;
 use crate::admin::metrics::Metrics;
 use crate::admin::probe::{self, ProbeTarget};
@@ -107,6 +108,9 @@ impl Control<'_> {
             tokio::spawn(admin.serve(self.admin_state(), stop))
         });
         let watcher = self.watch();
+        certificates::in_force(&self.shared.snapshot.load(), &self.metrics);
+        let mut daily = tokio::time::interval(certificates::LOOKED_AT);
+        daily.reset();
         let code = loop {
             tokio::select! {
                 asked = signals.next() => match asked {
@@ -114,6 +118,7 @@ impl Control<'_> {
                     Asked::Reload => self.reload("SIGHUP", watcher.as_ref(), &probed),
                 },
                 () = changed(watcher.as_ref()) => self.reload("a file changed", watcher.as_ref(), &probed),
+                _ = daily.tick() => certificates::warn_of_ends(&self.shared.snapshot.load()),
                 Some(ended) = ends.recv() => {
                     let why = ended.outcome.err().unwrap_or_else(|| "it ended by itself".to_owned());
                     tracing::error!(worker = ended.worker, "a worker has ended ({why}): HNP ends as well, to be started anew");
@@ -170,14 +175,20 @@ impl Control<'_> {
         watcher: Option<&Watcher>,
         probed: &watch::Sender<Option<ProbeTarget>>,
     ) {
+        let in_force = self.loaded();
         let (fingerprint, outcome) = self.load_again();
+        let certificates = fingerprint.tls_differs(&in_force.fingerprint);
         // Also what was refused is not refused again before it has changed.
         if let Some(watcher) = watcher {
             watcher.watch(fingerprint);
         }
         self.metrics.reloaded(outcome.is_ok());
+        if certificates {
+            self.metrics.certificates_reloaded(outcome.is_ok());
+        }
         match outcome {
             Ok(()) => {
+                certificates::in_force(&self.shared.snapshot.load(), &self.metrics);
                 probed.send_replace(self.probe_target());
                 tracing::info!(
                     cause,

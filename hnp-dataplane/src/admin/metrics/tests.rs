@@ -36,10 +36,10 @@ fn used() -> Arc<Metrics> {
     worker.tasks(7);
     worker.handshake(Side::Client).done("1.3", true);
     worker.handshake(Side::Upstream).failed("expired");
-    worker.upstream_connections(9, 10);
-    worker.upstream_request(Connection::New);
-    worker.upstream_request(Connection::Kept);
-    worker.upstream_request(Connection::Kept);
+    worker.upstream_idle(9);
+    drop(worker.upstream_request(Connection::New));
+    drop(worker.upstream_request(Connection::Kept));
+    drop(worker.upstream_request(Connection::Kept));
     drop(worker.http2_stream(Side::Client));
     metrics
         .endpoints()
@@ -149,10 +149,7 @@ fn values_arrive_where_they_belong() {
         ),
         ("hnp_tls_handshake_seconds_count{side=\"client\"}", 1.0),
         ("hnp_tls_handshake_seconds_count{side=\"upstream\"}", 0.0),
-        (
-            "hnp_upstream_connections{worker=\"1\",state=\"in_use\"}",
-            10.0,
-        ),
+        ("hnp_upstream_connections{worker=\"1\",state=\"idle\"}", 9.0),
         ("hnp_upstream_requests_total{connection=\"new\"}", 1.0),
         ("hnp_upstream_requests_total{connection=\"kept\"}", 2.0),
         ("hnp_http2_streams_total{worker=\"1\",side=\"client\"}", 1.0),
@@ -225,16 +222,20 @@ fn handshakes_and_streams_close_their_books() {
         worker.handshake(Side::Client),
     );
     let stream = worker.http2_stream(Side::Upstream);
+    let request = worker.upstream_request(Connection::Again);
     drop(cancelled);
     let active = "hnp_tls_handshakes_active{worker=\"0\",side=\"client\"}";
     let streams = "hnp_http2_streams_active{worker=\"0\",side=\"upstream\"}";
+    let in_use = "hnp_upstream_connections{worker=\"0\",state=\"in_use\"}";
     let before = samples(&metrics);
     assert_eq!((before[active], before[streams]), (1.0, 1.0));
+    assert_eq!(before[in_use], 1.0);
     let aborted = "hnp_tls_handshakes_total{side=\"client\",result=\"aborted\",version=\"none\",resumed=\"no\"}";
     assert_eq!(before[aborted], 1.0);
     pending.done("1.2", false);
-    drop(stream);
+    drop((stream, request));
     let after = samples(&metrics);
+    assert_eq!(after[in_use], 0.0);
     assert_eq!((after[active], after[streams]), (0.0, 0.0));
     assert_eq!(
         after["hnp_tls_handshake_seconds_count{side=\"client\"}"],

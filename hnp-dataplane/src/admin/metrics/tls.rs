@@ -51,15 +51,16 @@ impl WorkerMetrics {
         }
     }
 
-    /// Connections to upstreams of the reverse proxy: idle in the pool, and in use.
-    pub fn upstream_connections(&self, idle: usize, in_use: usize) {
+    /// Connections to upstreams of the reverse proxy that are idle in the worker's pool.
+    pub fn upstream_idle(&self, idle: usize) {
         self.0.upstream_idle.store(idle as u64, Relaxed);
-        self.0.upstream_in_use.store(in_use as u64, Relaxed);
     }
 
-    /// A request goes to an upstream of the reverse proxy.
-    pub fn upstream_request(&self, connection: Connection) {
+    /// A request goes to an upstream of the reverse proxy: its connection counts as in use until the guard goes.
+    pub fn upstream_request(&self, connection: Connection) -> UpstreamGuard {
         self.0.upstream_requests[connection as usize].fetch_add(1, Relaxed);
+        self.0.upstream_in_use.fetch_add(1, Relaxed);
+        UpstreamGuard(self.clone())
     }
 
     /// An HTTP/2 stream was opened: it counts as open until the guard goes.
@@ -119,6 +120,17 @@ impl fmt::Debug for HandshakeGuard {
         f.debug_struct("HandshakeGuard")
             .field("side", &self.side)
             .finish_non_exhaustive()
+    }
+}
+
+/// A connection to an upstream, in use. Its `Drop` closes the books.
+#[derive(Debug)]
+#[must_use = "the connection counts as in use while this lives"]
+pub struct UpstreamGuard(WorkerMetrics);
+
+impl Drop for UpstreamGuard {
+    fn drop(&mut self) {
+        self.0.0.upstream_in_use.fetch_sub(1, Relaxed);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Case, Flags, environment, load};
 use crate::config::model::{Backend, LogFormat, Mode, PolicyMode};
 use crate::config::units::{HumanDuration, PortRange, Size};
-use crate::config::{Config, Place, Severity, Sources};
+use crate::config::{Config, Place, Sources};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
 

@@ -116,12 +116,48 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn the_documents_example_loads() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let (_, from) = document
+        .split_once("<!-- example: tls -->\n```toml\n")
+        .unwrap();
+    let (toml, _) = from.split_once("```").unwrap();
+    let case = Case::new(&toml.replace("/etc/mtls/", ""));
+    std::fs::create_dir(case.directory.path().join("server")).unwrap();
+    let files = [
+        "server/tls.crt",
+        "server/tls.key",
+        "clients-ca.crt",
+        "revoked.pem",
+        "acme.crt",
+        "acme.key",
+        "acme-ca.crt",
+        "umbrella.crt",
+        "umbrella.key",
+        "umbrella-ca.crt",
+        "umbrella-ca-new.crt",
+        "inner-ca.crt",
+        "manager-ca.crt",
+        "client.crt",
+        "client.key",
+    ];
+    let add = |case: Case, name: &&str| case.with_file(name, "");
+    let loaded = files.iter().fold(case, add).load().unwrap();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.modes.len(), 3);
+    assert_eq!(loaded.config.endpoints.len(), 2);
+}
+
+#[test]
 fn every_file_is_watched_and_a_directory_for_what_it_may_come_to_hold() {
     let case = all();
     let names = [
         "acme/ca.crt",
         "acme/client.crt",
         "acme/client.key",
+        "acme/server.crt",
+        "acme/server.key",
         "acme/tls.crt",
         "acme/tls.key",
         "ca.crt",
@@ -140,10 +176,18 @@ fn every_file_is_watched_and_a_directory_for_what_it_may_come_to_hold() {
         .collect();
     let fingerprint = case.load().unwrap().fingerprint;
     assert_eq!(fingerprint.files().collect::<Vec<_>>(), expected);
+    assert!(!fingerprint.tls_differs(&fingerprint.again()));
     for path in expected {
+        let before = std::fs::read(&path).ok();
         std::fs::write(&path, "# changed").unwrap();
-        assert_ne!(fingerprint, fingerprint.again(), "{}", path.display());
-        std::fs::write(&path, "").unwrap();
+        let again = fingerprint.again();
+        assert_ne!(fingerprint, again, "{}", path.display());
+        let tls = !path.ends_with("hnp.toml");
+        assert_eq!(again.tls_differs(&fingerprint), tls, "{}", path.display());
+        match before {
+            Some(before) => std::fs::write(&path, before).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
     }
 }
 
@@ -157,6 +201,14 @@ fn a_directory_stands_for_certificate_key_and_authority() {
     assert!(text.contains("there is no `client-ca`"), "{text}");
     let loaded = case.with_file("ca.crt", "").load().unwrap();
     assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn one_file_may_hold_certificate_and_key() {
+    let toml = "[listener.tls]\ncertificate = \"both.pem\"\n[upstream]\nurl = \"http://a\"\n";
+    let pem = "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\n";
+    let loaded = Case::new(toml).with_file("both.pem", pem).load().unwrap();
+    assert_eq!(loaded.config.listener.tls.unwrap().key, None);
 }
 
 #[test]

@@ -166,7 +166,8 @@ fn client(upstream: &Upstream, keys: &Keys, findings: &mut Findings) {
     }
 }
 
-/// A certificate and its key: both, or a directory with both.
+/// A certificate and its key: both, one file with both, or a directory with both. Whether they are any good is found out when
+/// they are loaded.
 fn pair(certificate: Option<&Path>, key: Option<&Path>, keys: &Keys, findings: &mut Findings) {
     let (certificate_key, key_key) = (keys.key("certificate"), keys.key("key"));
     match (certificate, key) {
@@ -175,34 +176,37 @@ fn pair(certificate: Option<&Path>, key: Option<&Path>, keys: &Keys, findings: &
             format!("`{key_key}` needs `{certificate_key}`"),
             "name the certificate, too",
         ),
-        (Some(certificate), Some(_)) if certificate.is_dir() => findings.error(
-            &key_key,
-            format!("`{certificate_key}` is a directory, which holds the key as well"),
-            "remove this, or name the certificate's file",
-        ),
-        (Some(certificate), None) if certificate.is_file() => findings.error(
-            &certificate_key,
-            format!("`{certificate_key}` needs `{key_key}`"),
-            "name the key's file; only a directory with `tls.crt` and `tls.key`, or `client.crt` and `client.key`, holds both",
-        ),
-        (Some(certificate), None) if certificate.is_dir() => {
-            let holds = |name: &str| {
-                let at = |end| certificate.join(format!("{name}.{end}")).exists();
-                at("crt") && at("key")
-            };
-            if !holds("tls") && !holds("client") {
+        (Some(certificate), None) if certificate.is_file() && !holds_key(certificate) => {
+            findings.error(
+                &certificate_key,
+                format!("`{certificate_key}` needs `{key_key}`: its file holds no private key"),
+                "name the key's file; with a directory that holds both, such as a Kubernetes TLS secret's, no key is named",
+            );
+        }
+        (Some(certificate), _) if certificate.is_dir() => {
+            let stems = ["tls", "server", "client"];
+            let there = |stem: &&str| certificate.join(format!("{stem}.crt")).exists();
+            if !stems.iter().any(there) {
                 findings.error(
                     &certificate_key,
                     format!(
-                        "`{certificate_key}`: the directory {} holds neither `tls.crt` and `tls.key` nor `client.crt` and `client.key`",
+                        "`{certificate_key}`: the directory {} holds neither `tls.crt` nor `client.crt`",
                         certificate.display()
                     ),
-                    "put them there, or name the files in `certificate` and `key`",
+                    "put certificate and key there (`tls.crt` and `tls.key`, or `client.crt` and `client.key`), or name files",
                 );
             }
         }
         _ => {}
     }
+}
+
+fn holds_key(file: &Path) -> bool {
+    // What cannot be read is another finding.
+    std::fs::read(file).map_or(true, |text| {
+        text.windows(b"PRIVATE KEY-----".len())
+            .any(|part| part == b"PRIVATE KEY-----")
+    })
 }
 
 /// No two endpoints answer to one name, or to one path.

@@ -40,6 +40,14 @@ impl Case {
         path
     }
 
+    /// As [`Case::watch`], of files that go together.
+    fn watch_tls(&self, files: &[&Path]) -> Watcher {
+        let watcher = self.watch(files);
+        let files = files.iter().map(|file| (*file).to_owned());
+        watcher.watch(Fingerprint::of(files.clone()).with_tls(files));
+        watcher
+    }
+
     /// A watcher that is known to be watching: it has reported the difference to a wrong fingerprint.
     fn watch(&self, files: &[&Path]) -> Watcher {
         let files: Vec<PathBuf> = files.iter().map(|file| (*file).to_owned()).collect();
@@ -190,6 +198,84 @@ fn a_touch_and_a_neighbour_change_nothing() {
     case.write("neighbour", "not watched");
     fs::read_to_string(&file).unwrap();
     case.expect_none(&watcher, &marker, "a neighbour");
+}
+
+#[test]
+fn a_pair_written_one_after_the_other_is_one_change() {
+    let case = Case::new();
+    let certificate = case.write("tls.crt", "0");
+    let key = case.write("tls.key", "0");
+    let watcher = case.watch_tls(&[&certificate, &key]);
+    let mut rotations = 0;
+    for version in 1..20 {
+        let version = version.to_string();
+        let begun = std::time::Instant::now();
+        fs::write(&certificate, &version).unwrap();
+        // Longer than what the quiet of an ordinary file takes.
+        std::thread::sleep(super::QUIET * 2);
+        fs::write(&key, &version).unwrap();
+        let in_time = begun.elapsed() < super::PAIR_QUIET;
+        case.expect(&watcher, &format!("pair {version}"));
+        if !in_time {
+            // The machine was too busy to write a pair at once: it may rightly have been two changes.
+            let again = async { timeout(super::PAIR_QUIET * 4, watcher.changed()).await };
+            let _ = case.runtime.block_on(again);
+            continue;
+        }
+        assert_eq!(fs::read_to_string(&key).unwrap(), version);
+        let again = async { timeout(super::PAIR_QUIET * 2, watcher.changed()).await };
+        assert!(
+            case.runtime.block_on(again).is_err(),
+            "pair {version} twice"
+        );
+        rotations += 1;
+        if rotations == 3 {
+            return;
+        }
+    }
+    panic!("no pair could be written in time");
+}
+
+#[test]
+fn a_secret_s_swap_is_noticed_again_and_again() {
+    let case = Case::new();
+    // As the kubelet lays it out.
+    let files = ["tls.crt", "tls.key", "ca.crt"];
+    let write = |version: u32| {
+        for name in files {
+            case.write(
+                &format!("secret/..v{version}/{name}"),
+                &format!("{name} {version}"),
+            );
+        }
+    };
+    write(1);
+    symlink("..v1", case.path("secret/..data")).unwrap();
+    for name in files {
+        symlink(
+            format!("..data/{name}"),
+            case.path(&format!("secret/{name}")),
+        )
+        .unwrap();
+    }
+    let toml = format!(
+        "[listener.tls]\ncertificate = {:?}",
+        case.path("secret").to_str().unwrap()
+    );
+    let config: crate::config::Config = toml::from_str(&toml).unwrap();
+    let watched = config.tls_files();
+    let watched: Vec<&Path> = watched.iter().map(PathBuf::as_path).collect();
+    let watcher = case.watch_tls(&watched);
+    for version in 2..6 {
+        write(version);
+        symlink(format!("..v{version}"), case.path("secret/..data_tmp")).unwrap();
+        fs::rename(case.path("secret/..data_tmp"), case.path("secret/..data")).unwrap();
+        fs::remove_dir_all(case.path(&format!("secret/..v{}", version - 1))).unwrap();
+        case.expect(&watcher, &format!("version {version}"));
+    }
+    // A file that was not there before.
+    case.write("secret/client.crt", "new");
+    case.expect(&watcher, "a certificate under another name");
 }
 
 #[test]
