@@ -96,7 +96,7 @@ fn json_is_one_object_with_the_places() {
     std::fs::write(&file, "[upstream]\nurl = \"https://a\"\n").unwrap();
     let output = shell(
         directory.path(),
-        "CLIENT_CERT_PATH=/x hnp config check --json -c hnp.toml",
+        "PROXY_URL=http://b CLIENT_CERT_PATH=/x hnp config check --json -c hnp.toml",
     );
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(

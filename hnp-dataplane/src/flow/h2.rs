@@ -14,6 +14,7 @@ use super::account::Account;
 use super::connect::closer;
 use super::reverse::Peer;
 use crate::access_log::ClosedBy;
+use crate::admin::metrics;
 use crate::http::answer::Answer;
 use crate::http::h2::exchange::{self, Failure, Progress};
 use crate::http::h2::message::Broken;
@@ -103,6 +104,7 @@ async fn request(session: Rc<Session>, incoming: Incoming, account: Account) {
     let mut client = Client::new(respond);
     let progress = Progress::new(&account);
     account.protocol("h2");
+    let _open = session.worker.metrics.http2_stream(metrics::Side::Client);
     account.sent_up(exchange::size(&head.headers));
     let current = session.current(&place);
     let content = Content::new(body);

@@ -9,6 +9,7 @@ use http::uri::Scheme;
 use super::session::{Current, Served, Session};
 use super::{Refused, unless_gone, upstream_failed};
 use crate::access_log::ClosedBy;
+use crate::admin::metrics;
 use crate::config::model::HttpProtocol;
 use crate::flow::account::Account;
 use crate::flow::{authorize, connect, reverse};
@@ -79,6 +80,9 @@ impl Current {
         };
         let target = &served.origin().target;
         account.asked(served.mode, head.method.as_str(), Some(target), Some(path));
+        if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
+            account.calls_itself(agent.as_bytes());
+        }
         authorize::origin(self.snapshot(), account, served.origin())
             .map_err(|answer| answer.about(target))?;
         let plan = self.plan(served, head, content.is_empty())?;
@@ -242,6 +246,8 @@ impl Exchange<'_> {
         let head = translate::request_to_http2(self.plan.head.clone(), scheme)?;
         let ended = content.is_empty();
         let (response, stream) = lease.send(head, ended).await.map_err(Refused::upstream)?;
+        let metrics = &self.session.worker.metrics;
+        let _open = metrics.http2_stream(metrics::Side::Upstream);
         let mut upstream = stream::Upstream::new(response, self.served);
         let mut request = stream::Request::new(stream);
         let carried = exchange::run(
@@ -276,6 +282,10 @@ impl Exchange<'_> {
         content: &mut Content,
         client: &mut Client,
     ) -> Result<(), Refused> {
+        let _in_use = self.session.worker.metrics.upstream_request(match reused {
+            true => metrics::Connection::Kept,
+            false => metrics::Connection::New,
+        });
         let stream = connection.stream();
         let limits = self.current.snapshot().head;
         let mut upstream = plain::Upstream::new(stream, &self.plan.method, limits, self.served);
