@@ -12,6 +12,8 @@ pub mod server;
 mod stream;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 
 use std::sync::{Arc, LazyLock};

@@ -101,15 +101,21 @@ impl ClientVerifier {
             );
         }
         let certificate = EndEntityCert::try_from(leaf)?;
-        let path = certificate.verify_for_usage(
-            self.algorithms.all,
-            self.authorities.anchors(),
-            intermediates,
-            now,
-            KeyUsage::client_auth(),
-            None,
-            Some(&|path: &VerifiedPath<'_>| self.check_path(path, now).map(|_| ())),
-        )?;
+        let path = certificate
+            .verify_for_usage(
+                self.algorithms.all,
+                self.authorities.anchors(),
+                intermediates,
+                now,
+                KeyUsage::client_auth(),
+                None,
+                Some(&|path: &VerifiedPath<'_>| self.check_path(path, now).map(|_| ())),
+            )
+            .map_err(|error| match error {
+                // Of what was shown above the certificate: a v1 certificate is never an authority's.
+                webpki::Error::UnsupportedCertVersion => webpki::Error::UnknownIssuer,
+                other => other,
+            })?;
         self.check_path(&path, now)
     }
 

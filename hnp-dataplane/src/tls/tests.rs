@@ -1,0 +1,9 @@
+//! Handshakes in memory with what the configuration compiles to.
+
+mod clients;
+mod handshake;
+mod loading;
+mod pki;
+mod reload;
+mod tickets;
+mod upstream;
