@@ -1,4 +1,5 @@
 //! What the fuzz targets share.
 
+pub mod certificates;
 pub mod first_bytes;
 pub mod oracle;

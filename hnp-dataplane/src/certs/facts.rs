@@ -8,65 +8,49 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
+use crate::tls::verify::authority::may_sign_certificates;
+use crate::tls::verify::verdict;
+
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
-/// Extensions that path validation knows; any other one marked critical has to be refused (RFC 5280, section 4.2).
-const KNOWN_EXTENSIONS: [&str; 7] = [
-    "2.5.29.14", // subject key identifier
-    "2.5.29.15", // key usage
-    "2.5.29.17", // subject alternative name
-    "2.5.29.19", // basic constraints
-    "2.5.29.30", // name constraints
-    "2.5.29.31", // CRL distribution points
-    "2.5.29.37", // extended key usage
-];
-
-/// Signatures with MD5 or SHA-1, which no current TLS library accepts.
-const WEAK_SIGNATURES: [&str; 4] = [
-    "1.2.840.113549.1.1.4",
-    "1.2.840.113549.1.1.5",
-    "1.3.14.3.2.29",
-    "1.2.840.10045.4.1",
-];
-
 /// What a certificate says.
 #[derive(Debug, Serialize)]
-pub(super) struct Facts {
-    pub(super) subject: String,
-    pub(super) issuer: String,
+pub(crate) struct Facts {
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
     /// 1 or 3.
-    pub(super) version: u32,
-    pub(super) serial: String,
-    pub(super) public_key: String,
+    pub(crate) version: u32,
+    pub(crate) serial: String,
+    pub(crate) public_key: String,
     /// Subject alternative names.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Extended key usage; empty: any.
-    pub(super) purposes: Vec<String>,
-    pub(super) ca: bool,
-    pub(super) valid_from: String,
-    pub(super) valid_until: String,
+    pub(crate) purposes: Vec<String>,
+    pub(crate) ca: bool,
+    pub(crate) valid_from: String,
+    pub(crate) valid_until: String,
     /// Whole days, negative once expired.
-    pub(super) days_left: i64,
-    pub(super) roles: Roles,
+    pub(crate) days_left: i64,
+    pub(crate) roles: Roles,
 }
 
 /// In which roles HNP can accept a certificate.
 #[derive(Debug, Serialize)]
-pub(super) struct Roles {
-    pub(super) client_certificate: Role,
-    pub(super) server_certificate: Role,
-    pub(super) ca: Role,
+pub(crate) struct Roles {
+    pub(crate) client_certificate: Role,
+    pub(crate) server_certificate: Role,
+    pub(crate) ca: Role,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Role {
-    pub(super) accepted: bool,
-    pub(super) reason: String,
+pub(crate) struct Role {
+    pub(crate) accepted: bool,
+    pub(crate) reason: String,
 }
 
 impl Facts {
-    pub(super) fn of(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> Self {
+    pub(crate) fn of(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> Self {
         let validity = certificate.validity();
         let seconds_left = validity.not_after.timestamp() - now.unix_timestamp();
         Self {
@@ -104,7 +88,7 @@ pub(crate) fn printable(text: &impl ToString) -> String {
 }
 
 /// `2026-11-22T10:00:00Z`
-pub(super) fn date(at: OffsetDateTime) -> String {
+pub(crate) fn date(at: OffsetDateTime) -> String {
     let (date, time) = (at.date(), at.time());
     let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
     let (hour, minute, second) = (time.hour(), time.minute(), time.second());
@@ -112,7 +96,7 @@ pub(super) fn date(at: OffsetDateTime) -> String {
 }
 
 /// What the certificate's dates forbid now.
-pub(super) fn out_of_date(
+pub(crate) fn out_of_date(
     certificate: &X509Certificate<'_>,
     now: OffsetDateTime,
 ) -> Result<(), String> {
@@ -129,21 +113,19 @@ pub(super) fn out_of_date(
 }
 
 fn as_client(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> Result<String, String> {
-    leaf(certificate, now)?;
+    usable(certificate, now)?;
+    verdict::client(certificate.as_raw(), now.unix_timestamp()).map_err(because(certificate))?;
     if certificate.version() == X509Version::V1 {
         return Ok(
             "X.509 v1 has no extensions; signature, issuer, validity and key are checked".into(),
         );
     }
-    purpose(certificate, "clientAuth")
+    Ok(purpose(certificate))
 }
 
 fn as_server(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> Result<String, String> {
-    leaf(certificate, now)?;
-    if certificate.version() == X509Version::V1 {
-        return Err("X.509 v1 has no subject alternative name, so clients refuse it".into());
-    }
-    let why = purpose(certificate, "serverAuth")?;
+    usable(certificate, now)?;
+    verdict::server(certificate.as_raw(), now.unix_timestamp()).map_err(because(certificate))?;
     let named = |name: &String| name.starts_with("DNS:") || name.starts_with("IP:");
     if !names(certificate).iter().any(named) {
         return Err(
@@ -151,35 +133,13 @@ fn as_server(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> Result<S
                 .into(),
         );
     }
-    Ok(why)
+    Ok(purpose(certificate))
 }
 
 fn as_ca(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> Result<String, String> {
-    if certificate.version() == X509Version::V1 {
-        return Err("X.509 v1 cannot say that it is a CA".into());
-    }
+    may_sign_certificates(certificate)?;
     usable(certificate, now)?;
-    if !certificate.is_ca() {
-        return Err("no basic constraint CA:TRUE".into());
-    }
-    let usage = certificate.key_usage().ok().flatten();
-    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
-        return Err("its key usage does not include signing certificates".into());
-    }
     Ok("basic constraint CA:TRUE".into())
-}
-
-/// What holds for a certificate that one end of a connection shows.
-fn leaf(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> Result<(), String> {
-    usable(certificate, now)?;
-    if certificate.is_ca() {
-        return Err("it is a CA's; have it sign another".into());
-    }
-    let signature = certificate.signature_algorithm.algorithm.to_id_string();
-    if WEAK_SIGNATURES.contains(&signature.as_str()) {
-        return Err("it is signed with SHA-1 or MD5".into());
-    }
-    Ok(())
 }
 
 /// What holds for every certificate.
@@ -191,37 +151,23 @@ fn usable(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> Result<(), 
             "its key is {kind}, not RSA from 2048 bits, ECDSA P-256, P-384 or P-521, or Ed25519"
         ));
     }
-    if !matches!(certificate.version(), X509Version::V1 | X509Version::V3) {
-        return Err("it is neither X.509 v1 nor v3".into());
-    }
-    let broken = certificate.basic_constraints().is_err()
-        || certificate.key_usage().is_err()
-        || certificate.extended_key_usage().is_err()
-        || certificate.subject_alternative_name().is_err();
-    if broken {
-        return Err("an extension is malformed or there twice".into());
-    }
-    for extension in certificate.extensions() {
-        let oid = extension.oid.to_id_string();
-        if extension.critical && !KNOWN_EXTENSIONS.contains(&oid.as_str()) {
-            return Err(format!("its extension {oid} is critical and not supported"));
-        }
-    }
     Ok(())
 }
 
-fn purpose(certificate: &X509Certificate<'_>, wanted: &str) -> Result<String, String> {
+/// Adds what a verifier leaves out: the purposes that are there instead.
+fn because(certificate: &X509Certificate<'_>) -> impl FnOnce(String) -> String {
     let purposes = purposes(certificate);
-    if purposes.is_empty() {
-        return Ok("no extended key usage, so any is allowed".into());
+    move |why| match why.contains("extended key usage") && !purposes.is_empty() {
+        true => format!("{why}: it is for {}", purposes.join(", ")),
+        false => why,
     }
-    if purposes.iter().any(|one| one == wanted || one == "any") {
-        return Ok(format!("extended key usage {}", purposes.join(", ")));
+}
+
+fn purpose(certificate: &X509Certificate<'_>) -> String {
+    match purposes(certificate) {
+        none if none.is_empty() => "no extended key usage, so any is allowed".into(),
+        purposes => format!("extended key usage {}", purposes.join(", ")),
     }
-    Err(format!(
-        "its extended key usage is {}, without {wanted}",
-        purposes.join(", ")
-    ))
 }
 
 fn purposes(certificate: &X509Certificate<'_>) -> Vec<String> {
@@ -270,7 +216,7 @@ fn address(bytes: &[u8]) -> String {
 }
 
 /// The kind of a public key, and whether HNP can use it.
-pub(super) fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> (String, bool) {
+pub(crate) fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> (String, bool) {
     let parameter = || {
         let oid = key.algorithm.parameters.as_ref()?.as_oid().ok()?;
         Some(oid.to_id_string())

@@ -54,11 +54,24 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Block>, Fault> {
         let remedy = "check the path and who may read it";
         Fault::new(path, format!("cannot be read: {error}"), remedy)
     })?;
-    let blocks = pem::parse_many(&bytes).map_err(|error| {
+    parse(path, &bytes)
+}
+
+/// The blocks of a text, at least one. The path is for what is said of it.
+///
+/// # Errors
+/// It is not PEM.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Block>, Fault> {
+    let damaged = |fault: String| {
         let remedy = "copy the file again: a block is damaged or cut short";
-        Fault::new(path, format!("is not valid PEM: {error}"), remedy)
-    })?;
+        Fault::new(path, format!("is not valid PEM: {fault}"), remedy)
+    };
+    let blocks = pem::parse_many(bytes).map_err(|error| damaged(error.to_string()))?;
     if blocks.is_empty() {
+        let begin = b"-----BEGIN ";
+        if bytes.windows(begin.len()).any(|window| window == begin) {
+            return Err(damaged("a block begins in it, but none ends".into()));
+        }
         let converted = format!(
             "openssl x509 -inform der -in {0} -out {0}.pem",
             path.display()

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
+    PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
@@ -29,6 +30,37 @@ pub(crate) struct Place {
     pub(crate) force: bool,
 }
 
+/// What key to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum KeyKind {
+    #[default]
+    P256,
+    P384,
+    P521,
+    Ed25519,
+    #[value(name = "rsa2048")]
+    Rsa2048,
+    #[value(name = "rsa3072")]
+    Rsa3072,
+    #[value(name = "rsa4096")]
+    Rsa4096,
+}
+
+impl KeyKind {
+    fn generate(self) -> Result<KeyPair, rcgen::Error> {
+        let rsa = |size| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size);
+        match self {
+            Self::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            Self::P384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
+            Self::P521 => KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512),
+            Self::Ed25519 => KeyPair::generate_for(&PKCS_ED25519),
+            Self::Rsa2048 => rsa(RsaKeySize::_2048),
+            Self::Rsa3072 => rsa(RsaKeySize::_3072),
+            Self::Rsa4096 => rsa(RsaKeySize::_4096),
+        }
+    }
+}
+
 /// Which end of a connection a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -43,6 +75,7 @@ pub(crate) struct Leaf {
     pub(crate) name: String,
     pub(crate) sans: Vec<San>,
     pub(crate) days: u32,
+    pub(crate) key: KeyKind,
     /// Where `ca.crt` and `ca.key` are.
     pub(crate) ca_directory: PathBuf,
 }
@@ -63,13 +96,13 @@ pub(crate) struct Made {
 }
 
 /// Makes `ca.crt` and `ca.key`.
-pub(crate) fn authority(name: &str, days: u32, place: &Place) -> Result<Made, Fault> {
+pub(crate) fn authority(name: &str, days: u32, key: KeyKind, place: &Place) -> Result<Made, Fault> {
     let files = Files::at(place, "ca")?;
     let mut params = params(name, &[], days);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let failed = |error| files.not_made(error);
-    let key = KeyPair::generate().map_err(failed)?;
+    let key = key.generate().map_err(failed)?;
     let certificate = params.self_signed(&key).map_err(failed)?;
     files.write(&certificate.pem(), &key, params.not_after)
 }
@@ -88,7 +121,7 @@ pub(crate) fn leaf(leaf: &Leaf, place: &Place) -> Result<Made, Fault> {
     params.use_authority_key_identifier_extension = true;
     let issuer = issuer(&leaf.ca_directory, &params)?;
     let failed = |error| files.not_made(error);
-    let key = KeyPair::generate().map_err(failed)?;
+    let key = leaf.key.generate().map_err(failed)?;
     let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
     files.write(&certificate.pem(), &key, params.not_after)
 }
@@ -173,7 +206,7 @@ fn issuer(directory: &Path, params: &CertificateParams) -> Result<Issuer<'static
     let key = KeyPair::try_from(&key).map_err(|_| {
         let path = key_file.display();
         let remedy =
-            format!("convert it with `openssl pkcs8 -topk8 -nodes -in {path} -out {path}.new`");
+            format!("convert it with `openssl pkcs8 -topk8 -nocrypt -in {path} -out {path}.new`");
         Fault::new(&key_file, "is not PKCS#8, which signing needs", remedy)
     })?;
     Issuer::from_ca_cert_der(&CertificateDer::from(der.as_slice()), key)

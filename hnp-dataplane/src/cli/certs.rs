@@ -10,12 +10,12 @@ use time::OffsetDateTime;
 
 use super::config::{pretty, print};
 use crate::certs::inspect;
-use crate::certs::make::{self, End, Leaf, Made, Place, San};
+use crate::certs::make::{self, End, KeyKind, Leaf, Made, Place, San};
 use crate::certs::secret::{self, Secret, Shape};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CertsCommand {
-    /// Make a test CA: ca.crt and ca.key (ECDSA P-256, the key readable by its owner only).
+    /// Make a test CA: ca.crt and ca.key (the key readable by its owner only).
     #[command(after_help = "Examples:
   hnp certs ca
   hnp certs ca --dir pki --name acme-ca --days 30")]
@@ -57,6 +57,9 @@ pub(super) struct CaArgs {
     /// For how many days it is valid.
     #[arg(long, value_name = "N", default_value_t = 3650, value_parser = days())]
     days: u32,
+    /// What key to make.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    key_type: KeyKind,
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +102,9 @@ struct LeafArgs {
     /// For how many days it is valid.
     #[arg(long, value_name = "N", default_value_t = 365, value_parser = days())]
     days: u32,
+    /// What key to make.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    key_type: KeyKind,
     /// Where ca.crt and ca.key are; default: --dir.
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<PathBuf>,
@@ -139,7 +145,12 @@ pub(super) struct InspectArgs {
 /// Does what was asked for.
 pub(super) fn run(command: CertsCommand) -> ExitCode {
     match command {
-        CertsCommand::Ca(args) => made(make::authority(&args.name, args.days, &args.place.into())),
+        CertsCommand::Ca(args) => made(make::authority(
+            &args.name,
+            args.days,
+            args.key_type,
+            &args.place.into(),
+        )),
         CertsCommand::Client(args) => leaf(End::Client, args.name, args.leaf, args.place),
         CertsCommand::Server(args) => leaf(End::Server, args.name, args.leaf, args.place),
         CertsCommand::Secret(args) => print_secret(args),
@@ -175,6 +186,7 @@ fn leaf(end: End, name: String, args: LeafArgs, place: PlaceArgs) -> ExitCode {
         name,
         sans,
         days: args.days,
+        key: args.key_type,
         ca_directory: args.ca_dir.unwrap_or_else(|| place.dir.clone()),
     };
     made(make::leaf(&leaf, &place.into()))

@@ -51,7 +51,7 @@ impl Identity {
             dns: Vec::new(),
             uris: Vec::new(),
             spiffe: None,
-            serial: hex(parsed.raw_serial()).into(),
+            serial: hex(without_zero(parsed.raw_serial())).into(),
             fingerprint: [0; 32],
             not_before: span.from,
             not_after: span.until,
@@ -151,7 +151,15 @@ impl std::fmt::Display for Value<'_> {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// A positive number may begin with a zero byte, lest it look negative.
+fn without_zero(serial: &[u8]) -> &[u8] {
+    match serial {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        serial => serial,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         let _ = write!(text, "{byte:02x}");

@@ -17,6 +17,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 pub(crate) use self::pair::Pair;
 pub(crate) use self::paths::{End, bundle_beside, candidates};
+use super::verify::ClientVerifier;
 use super::verify::authority::Authorities;
 use super::verify::revocation::Revocation;
 use crate::certs::Fault;
@@ -186,45 +187,65 @@ impl Loader {
         for path in paths {
             let path = paths::bundle(path);
             let blocks = self.read(&path)?;
-            let certificates: Vec<_> = of_kind(blocks, &Kind::Certificate)
-                .map(CertificateDer::from)
-                .collect();
-            if certificates.is_empty() {
-                let remedy = "give a file with lines like `-----BEGIN CERTIFICATE-----`";
-                let fault = Fault::new(&path, "holds no certificate", remedy);
-                return Err(self.error(fault));
-            }
-            for certificate in &certificates {
-                self.digest(certificate);
-            }
+            let certificates = self.certificates(&path, blocks)?;
             bundles.push((path, certificates));
         }
         Ok(bundles)
     }
 
-    /// The authorities that clients are verified against. A certificate that cannot be one is left out, with a warning.
+    fn certificates(
+        &mut self,
+        path: &Path,
+        blocks: Vec<Block>,
+    ) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+        let certificates: Vec<_> = of_kind(blocks, &Kind::Certificate)
+            .map(CertificateDer::from)
+            .collect();
+        if certificates.is_empty() {
+            let remedy = "give a file with lines like `-----BEGIN CERTIFICATE-----`";
+            let fault = Fault::new(path, "holds no certificate", remedy);
+            return Err(self.error(fault));
+        }
+        for certificate in &certificates {
+            self.digest(certificate);
+        }
+        Ok(certificates)
+    }
+
+    /// The authorities that clients are verified against.
     pub(crate) fn authorities(&mut self, paths: &[PathBuf]) -> Result<Authorities, TlsConfigError> {
         let mut authorities = Authorities::default();
         for (path, certificates) in self.bundles(paths)? {
-            let mut reason = None;
-            for certificate in certificates {
-                match authorities.add(&certificate) {
-                    Ok(()) => self.note(Role::ClientCa, &path, &certificate),
-                    Err(why) => reason = Some((subject_of(&certificate), why)),
-                }
-            }
-            let Some((subject, why)) = reason else {
-                continue;
-            };
-            let remedy = "give the certificate of the CA that issues clients' certificates";
-            let fault = format!("{subject} cannot be a CA: {why}");
-            let fault = Fault::new(&path, fault, remedy);
-            if authorities.is_empty() {
-                return Err(self.error(fault));
-            }
-            self.warnings.push(self.error(fault).to_string());
+            self.add_authorities(&mut authorities, &path, certificates)?;
         }
         Ok(authorities)
+    }
+
+    /// A certificate that cannot be one is left out, with a warning.
+    fn add_authorities(
+        &mut self,
+        authorities: &mut Authorities,
+        path: &Path,
+        certificates: Vec<CertificateDer<'static>>,
+    ) -> Result<(), TlsConfigError> {
+        let mut refused = None;
+        for certificate in certificates {
+            match authorities.add(&certificate) {
+                Ok(()) => self.note(Role::ClientCa, path, &certificate),
+                Err(why) => refused = Some((subject_of(&certificate), why)),
+            }
+        }
+        let Some((subject, why)) = refused else {
+            return Ok(());
+        };
+        let remedy = "give the certificate of the CA that issues clients' certificates";
+        let fault = format!("{subject} cannot be a CA: {why}");
+        let error = self.error(Fault::new(path, fault, remedy));
+        if authorities.is_empty() {
+            return Err(error);
+        }
+        self.warn(error.to_string());
+        Ok(())
     }
 
     /// Revocation lists.
@@ -234,35 +255,44 @@ impl Loader {
         authorities: &Authorities,
     ) -> Result<Revocation, TlsConfigError> {
         let mut revocation = Revocation::default();
-        let algorithms = super::provider().signature_verification_algorithms;
         for path in paths {
             let blocks = self.read(path)?;
-            let lists: Vec<_> = of_kind(blocks, &Kind::RevocationList).collect();
-            if lists.is_empty() {
-                let remedy = "give a file with `-----BEGIN X509 CRL-----`";
-                let fault = Fault::new(path, "holds no revocation list", remedy);
-                return Err(self.error(fault));
-            }
-            for list in lists {
-                self.digest(&list);
-                let known = revocation
-                    .add(&list, authorities, &algorithms)
-                    .map_err(|error| {
-                        let fault = format!("the revocation list in it {error}");
-                        let remedy = "issue it again with the CA that is in client-ca";
-                        self.error(Fault::new(path, fault, remedy))
-                    })?;
-                self.note_list(path, &list);
-                if !known {
-                    let fault =
-                        "the revocation list in it is by none of the authorities in client-ca";
-                    let remedy = "it counts only for an intermediate of theirs";
-                    let warning = self.error(Fault::new(path, fault, remedy));
-                    self.warnings.push(warning.to_string());
-                }
-            }
+            self.add_lists(&mut revocation, path, blocks, authorities)?;
         }
         Ok(revocation)
+    }
+
+    fn add_lists(
+        &mut self,
+        revocation: &mut Revocation,
+        path: &Path,
+        blocks: Vec<Block>,
+        authorities: &Authorities,
+    ) -> Result<(), TlsConfigError> {
+        let algorithms = super::provider().signature_verification_algorithms;
+        let lists: Vec<_> = of_kind(blocks, &Kind::RevocationList).collect();
+        if lists.is_empty() {
+            let remedy = "give a file with `-----BEGIN X509 CRL-----`";
+            let fault = Fault::new(path, "holds no revocation list", remedy);
+            return Err(self.error(fault));
+        }
+        for list in lists {
+            self.digest(&list);
+            let added = revocation.add(&list, authorities, &algorithms);
+            let known = added.map_err(|error| {
+                let fault = format!("the revocation list in it {error}");
+                let remedy = "issue it again with the CA that is in client-ca";
+                self.error(Fault::new(path, fault, remedy))
+            })?;
+            self.note_list(path, &list);
+            if !known {
+                let fault = "the revocation list in it is by none of the authorities in client-ca";
+                let remedy = "it counts only for an intermediate of theirs";
+                let warning = self.error(Fault::new(path, fault, remedy));
+                self.warn(warning.to_string());
+            }
+        }
+        Ok(())
     }
 
     /// Something else on which the outcome depends.
@@ -331,6 +361,44 @@ impl Loader {
             not_after: next_update.timestamp(),
         });
     }
+}
+
+/// What verifies clients, from texts in memory. Without revocation lists the second is empty.
+///
+/// # Errors
+/// As if the texts were files.
+pub fn client_verifier(
+    authorities: &[u8],
+    lists: &[u8],
+    mandatory: bool,
+) -> Result<ClientVerifier, TlsConfigError> {
+    let path = Path::new("(memory)");
+    let mut loader = Loader::new("verifier");
+    let parse = |bytes| file::parse(path, bytes).map_err(|fault| loader.error(fault));
+    let blocks = parse(authorities)?;
+    let lists = match lists {
+        [] => Vec::new(),
+        lists => parse(lists)?,
+    };
+    let certificates = loader.certificates(path, blocks)?;
+    let mut authorities = Authorities::default();
+    loader.add_authorities(&mut authorities, path, certificates)?;
+    let mut revocation = Revocation::default();
+    if !lists.is_empty() {
+        loader.add_lists(&mut revocation, path, lists, &authorities)?;
+    }
+    Ok(ClientVerifier::new(authorities, revocation, mandatory))
+}
+
+/// A certificate with its key, from a text in memory that holds both.
+///
+/// # Errors
+/// As if the text was a file.
+pub fn pair(text: &[u8]) -> Result<Arc<CertifiedKey>, TlsConfigError> {
+    let loader = Loader::new("pair");
+    let pair = Pair::parse(Path::new("(memory)"), text);
+    pair.map(|pair| pair.key)
+        .map_err(|fault| loader.error(fault))
 }
 
 fn of_kind<'a>(blocks: Vec<Block>, kind: &'a Kind) -> impl Iterator<Item = Vec<u8>> + 'a {

@@ -2,8 +2,10 @@
 
 mod clients;
 mod handshake;
+mod identity;
 mod loading;
 mod pki;
 mod reload;
 mod tickets;
 mod upstream;
+mod verdicts;

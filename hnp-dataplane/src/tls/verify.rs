@@ -7,6 +7,7 @@ pub(crate) mod revocation;
 mod signature;
 pub(crate) mod span;
 mod v1;
+pub(crate) mod verdict;
 mod verified;
 
 use std::sync::Arc;

@@ -19,7 +19,9 @@ pub(super) fn text(name: &X509Name<'_>) -> String {
         if !text.is_empty() {
             text.push(',');
         }
-        for (index, attribute) in part.iter().enumerate() {
+        // OpenSSL turns these round as well, and their order says nothing (section 2.2).
+        let attributes: Vec<_> = part.iter().collect();
+        for (index, attribute) in attributes.into_iter().rev().enumerate() {
             if index > 0 {
                 text.push('+');
             }
@@ -56,7 +58,7 @@ fn escape(text: &mut String, value: &str) {
     let last = value.chars().count().saturating_sub(1);
     for (index, char) in value.chars().enumerate() {
         match char {
-            '+' | ',' | ';' | '<' | '>' | '=' => {
+            '+' | ',' | ';' | '<' | '>' => {
                 text.push('\\');
                 text.push(char);
             }

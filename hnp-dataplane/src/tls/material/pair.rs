@@ -47,6 +47,12 @@ impl Pair {
         }
     }
 
+    /// The pair in one text. The path is for what is said of it.
+    pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Self, Fault> {
+        let blocks = file::parse(path, text)?;
+        Self::of(path, &blocks, path, file::parse(path, text)?)
+    }
+
     fn of(
         certificate_file: &Path,
         blocks: &[Block],

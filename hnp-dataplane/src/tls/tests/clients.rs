@@ -62,7 +62,11 @@ impl Scene {
             ("P-521", &rcgen::PKCS_ECDSA_P521_SHA512),
             ("Ed25519", &rcgen::PKCS_ED25519),
         ] {
-            add(what, authority.issue(&Leaf::client("pod").key(key)), Ok("pod"));
+            add(
+                what,
+                authority.issue(&Leaf::client("pod").key(key)),
+                Ok("pod"),
+            );
         }
         for (what, size) in [
             ("RSA 2048", RsaKeySize::_2048),
@@ -76,30 +80,66 @@ impl Scene {
         let below = authority.intermediate("Below");
         let chain = below.client("pod").and(&below.pem);
         add("below an intermediate", chain, Ok("pod"));
-        add("without its intermediate", below.client("pod"), Err(Alert::UnknownCA));
+        add(
+            "without its intermediate",
+            below.client("pod"),
+            Err(Alert::UnknownCA),
+        );
         let leaf = Leaf::client("pod").days(-10, -1);
-        add("expired", authority.issue(&leaf), Err(Alert::CertificateExpired));
+        add(
+            "expired",
+            authority.issue(&leaf),
+            Err(Alert::CertificateExpired),
+        );
         let leaf = Leaf::client("pod").days(1, 10);
-        add("not yet valid", authority.issue(&leaf), Err(Alert::CertificateExpired));
+        add(
+            "not yet valid",
+            authority.issue(&leaf),
+            Err(Alert::CertificateExpired),
+        );
         let leaf = Leaf::client("pod").serial(77);
-        add("revoked", authority.issue(&leaf), Err(Alert::CertificateRevoked));
+        add(
+            "revoked",
+            authority.issue(&leaf),
+            Err(Alert::CertificateRevoked),
+        );
         let other = Authority::named("Other");
-        add("of another authority", other.client("pod"), Err(Alert::UnknownCA));
+        add(
+            "of another authority",
+            other.client("pod"),
+            Err(Alert::UnknownCA),
+        );
         add(
             "of another authority, which is shown too",
             other.client("pod").and(&other.pem),
             Err(Alert::UnknownCA),
         );
         let namesake = Authority::new();
-        add("of a namesake", namesake.client("pod"), Err(Alert::UnknownCA));
-        add("for servers", authority.server("pod"), Err(Alert::UnsupportedCertificate));
+        add(
+            "of a namesake",
+            namesake.client("pod"),
+            Err(Alert::UnknownCA),
+        );
+        add(
+            "for servers",
+            authority.server("pod"),
+            Err(Alert::UnsupportedCertificate),
+        );
         let client = authority.client("pod");
         let below_client = Authority::of(&client).client("pod").and(&client.chain);
-        add("as an authority", below_client, Err(Alert::CertificateUnknown));
+        add(
+            "as an authority",
+            below_client,
+            Err(Alert::CertificateUnknown),
+        );
         let leaf = Leaf::client("pod").change(|params| {
             params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         });
-        add("an authority's own", authority.issue(&leaf), Err(Alert::CertificateUnknown));
+        add(
+            "an authority's own",
+            authority.issue(&leaf),
+            Err(Alert::CertificateUnknown),
+        );
 
         add("v1", guide, Ok("Client"));
         for (name, key) in [
@@ -108,7 +148,11 @@ impl Scene {
             ("ed25519", "ed25519"),
             ("rsa4096", "rsa:4096"),
         ] {
-            add("v1 with other keys", pki.v1("guide", name, key, ""), Ok(name));
+            add(
+                "v1 with other keys",
+                pki.v1("guide", name, key, ""),
+                Ok(name),
+            );
         }
         let expired = pki.v1("guide", "old", "rsa:2048", "-days -1");
         add("v1 expired", expired, Err(Alert::CertificateExpired));

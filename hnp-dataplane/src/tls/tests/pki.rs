@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     RevokedCertParams, SerialNumber, SignatureAlgorithm,
 };
 use rustls::pki_types::CertificateDer;
@@ -149,6 +149,18 @@ impl Authority {
         }
     }
 
+    /// One whose certificate does not allow it the lists that it makes.
+    pub(super) fn without_lists(name: &str) -> Self {
+        let mut params = authority_params(name);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            pem: certificate.pem(),
+            issuer: Issuer::new(authority_params(name), key),
+        }
+    }
+
     /// An authority below this one.
     pub(super) fn intermediate(&self, name: &str) -> Self {
         let params = authority_params(name);
@@ -168,8 +180,14 @@ impl Authority {
         let mut params = authority_params("");
         params.distinguished_name = DistinguishedName::new();
         for (kind, oid) in [
-            (DnType::OrganizationName, x509_parser::oid_registry::OID_X509_ORGANIZATION_NAME),
-            (DnType::CommonName, x509_parser::oid_registry::OID_X509_COMMON_NAME),
+            (
+                DnType::OrganizationName,
+                x509_parser::oid_registry::OID_X509_ORGANIZATION_NAME,
+            ),
+            (
+                DnType::CommonName,
+                x509_parser::oid_registry::OID_X509_COMMON_NAME,
+            ),
         ] {
             if let Some(part) = parsed.subject().iter_by_oid(&oid).next() {
                 params.distinguished_name.push(kind, part.as_str().unwrap());

@@ -19,7 +19,9 @@ fn certificate_key_and_authority_are_exchanged_any_number_of_times() {
         pki.write("clients.crt", &authority.pem);
         let mut tls = listener(&pki, ClientAuth::Strict);
         tls.crl.clear();
-        let new = Server::compile(&config(tls), server.as_deref()).unwrap().unwrap();
+        let new = Server::compile(&config(tls), server.as_deref())
+            .unwrap()
+            .unwrap();
         let name = format!("pod-{round}");
         let client = client(&authority.pem, Some(&authority.client(&name)), TLS13);
         let outcome = with(&client, "hnp.test", &new);
@@ -67,7 +69,10 @@ fn a_client_changes_when_its_files_do() {
     authority.client("hnp").write(&pki, "hnp.pem");
     let renewed = compile(&same).unwrap();
     assert_ne!(id(&same), id(&renewed));
-    pki.write("ca.crt", &format!("{}{}", authority.pem, Authority::new().pem));
+    pki.write(
+        "ca.crt",
+        &format!("{}{}", authority.pem, Authority::new().pem),
+    );
     let trusting = compile(&renewed).unwrap();
     assert_ne!(id(&renewed), id(&trusting));
 

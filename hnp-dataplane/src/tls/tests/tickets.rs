@@ -79,7 +79,10 @@ fn a_reload_that_admits_the_same_clients_keeps_sessions() {
         assert!(with(&client, "hnp.test", &same).resumed());
 
         // A new certificate of the server's own does not end them either.
-        scene.authority.server("hnp.test").write(&scene.pki, "server.pem");
+        scene
+            .authority
+            .server("hnp.test")
+            .write(&scene.pki, "server.pem");
         let renewed = scene.compile(Some(&same));
         assert!(!Arc::ptr_eq(&endpoint(&same), &endpoint(&renewed)));
         assert!(with(&client, "hnp.test", &renewed).resumed());
@@ -269,9 +272,16 @@ fn names_choose_the_endpoint() {
         let endpoint = server.choose(&hello(name));
         endpoint.map(|endpoint| endpoint.name.as_deref().map(str::to_owned))
     };
-    assert_eq!(chosen(&server, Some("ACME.test")), Ok(Some("acme.test".into())));
+    assert_eq!(
+        chosen(&server, Some("ACME.test")),
+        Ok(Some("acme.test".into()))
+    );
     for name in [Some("acme.test.evil"), Some("x.acme.test"), None] {
-        assert_eq!(chosen(&server, name), Err(Alert::UnrecognisedName), "{name:?}");
+        assert_eq!(
+            chosen(&server, name),
+            Err(Alert::UnrecognisedName),
+            "{name:?}"
+        );
     }
     let endpoint = server.choose(&hello(Some("globex.test"))).unwrap();
     assert_eq!((&*endpoint.prefix, endpoint.index), ("/globex", Some(1)));
@@ -281,7 +291,10 @@ fn names_choose_the_endpoint() {
     tls.client_ca.clear();
     config.listener.tls = Some(tls);
     let server = Server::compile(&config, None).unwrap().unwrap();
-    assert_eq!(chosen(&server, Some("acme.test")), Ok(Some("acme.test".into())));
+    assert_eq!(
+        chosen(&server, Some("acme.test")),
+        Ok(Some("acme.test".into()))
+    );
     assert_eq!(chosen(&server, Some("other.test")), Ok(None));
     assert_eq!(chosen(&server, None), Ok(None));
 }

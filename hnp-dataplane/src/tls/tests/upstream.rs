@@ -67,7 +67,10 @@ fn the_guides_certificate_is_shown() {
     let server = Server::compile(&config(tls), None).unwrap().unwrap();
     let endpoint = server.endpoints().next().unwrap();
     let pairs = [
-        (pki.path("mtls/client.crt"), Some(pki.path("mtls/client.key"))),
+        (
+            pki.path("mtls/client.crt"),
+            Some(pki.path("mtls/client.key")),
+        ),
         (pki.path("mtls"), None),
         (pki.path("mtls"), Some(pki.path("mtls"))),
     ];
@@ -104,7 +107,11 @@ fn protocols_are_offered_as_asked_for() {
     ] {
         let outcome = run(client.config_for(alpn), "app.test", &server);
         let session = outcome.session.unwrap();
-        assert_eq!(session.alpn.as_deref(), agreed.map(str::as_bytes), "{alpn:?}");
+        assert_eq!(
+            session.alpn.as_deref(),
+            agreed.map(str::as_bytes),
+            "{alpn:?}"
+        );
     }
     // They share their sessions.
     assert!(run(client.config_for(Alpn::Nothing), "app.test", &server).resumed());

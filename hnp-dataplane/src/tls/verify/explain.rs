@@ -70,7 +70,8 @@ pub fn upstream(error: &Error) -> String {
     }
 }
 
-fn certificate(error: &CertificateError) -> String {
+/// What is wrong with a certificate.
+pub(super) fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::BadEncoding => "it is malformed".into(),
         CertificateError::ExpiredContext { time, not_after } => format!(
