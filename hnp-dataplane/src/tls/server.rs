@@ -19,7 +19,10 @@ use super::material::{
 use super::verify::ClientVerifier;
 use super::{Hello, Session, provider, versions};
 use crate::certs::Fault;
-use crate::config::model::{ClientAuth, Config, ListenerTls, TlsVersion};
+use crate::config::model::{ClientAuth, Config, ListenerTls, Mode, TlsVersion};
+
+/// What is offered by ALPN (RFC 7301), the preferred first.
+const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 
 /// What is served over TLS.
 #[derive(Debug, Default)]
@@ -67,7 +70,12 @@ impl Server {
         let mut server = Server::default();
         if let Some(tls) = &config.listener.tls {
             let old = old.and_then(|old| old.default.as_deref());
-            let (endpoint, inventory) = Endpoint::compile("listener".into(), tls, old)?;
+            let protocols = match config.modes.as_slice() {
+                // Tunnels alone are asked for by HTTP/1.1.
+                [] | [Mode::Tunnel] => &PROTOCOLS[1..],
+                _ => &PROTOCOLS,
+            };
+            let (endpoint, inventory) = Endpoint::compile("listener".into(), tls, protocols, old)?;
             server.inventory.extend(inventory);
             server.default = Some(Arc::new(endpoint));
         }
@@ -75,7 +83,7 @@ impl Server {
             let name: Box<str> = wanted.server_name.to_ascii_lowercase().into();
             let old = old.and_then(|old| old.named.get(&name)).map(Arc::as_ref);
             let part = format!("endpoint {name}");
-            let (endpoint, inventory) = Endpoint::compile(part, &wanted.tls(), old)?;
+            let (endpoint, inventory) = Endpoint::compile(part, &wanted.tls(), &PROTOCOLS, old)?;
             server.inventory.extend(inventory);
             let old = old.and_then(|old| old.upstream.as_ref());
             let upstream = Client::for_endpoint(&name, &wanted.as_upstream(), &system, old)?;
@@ -157,6 +165,7 @@ impl Endpoint {
     fn compile(
         part: String,
         tls: &ListenerTls,
+        protocols: &[&str],
         old: Option<&Endpoint>,
     ) -> Result<(Endpoint, Inventory), TlsConfigError> {
         let mut loader = Loader::new(part);
@@ -169,6 +178,7 @@ impl Endpoint {
         let key = tls.key.as_deref();
         let pair = loader.pair(Role::Server, &tls.certificate, key)?;
         loader.digest(&[u8::from(tls.min_version == TlsVersion::Tls13)]);
+        loader.digest(protocols.concat().as_bytes());
         let digest = loader.digested();
 
         let kept = old.filter(|old| old.admission == admission);
@@ -193,7 +203,7 @@ impl Endpoint {
                     .map_err(failed)?
                     .with_client_cert_verifier(asks)
                     .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-                config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+                config.alpn_protocols = protocols.iter().map(|one| one.as_bytes().into()).collect();
                 config.enable_secret_extraction = true;
                 // Sessions are remembered by the clients alone, in tickets that every worker can open.
                 config.session_storage = Arc::new(NoServerSessionStorage {});
