@@ -16,6 +16,9 @@ use crate::config::Fingerprint;
 /// Long enough that a loaded machine does not fail the test; a change ends the wait at once.
 const SOON: Duration = Duration::from_secs(20);
 
+/// What is written within this time belongs together.
+const TOGETHER: Duration = Duration::from_millis(500);
+
 struct Case {
     directory: TempDir,
     runtime: Runtime,
@@ -214,16 +217,16 @@ fn a_pair_written_one_after_the_other_is_one_change() {
         // Longer than what the quiet of an ordinary file takes.
         std::thread::sleep(super::QUIET * 2);
         fs::write(&key, &version).unwrap();
-        let in_time = begun.elapsed() < super::PAIR_QUIET;
+        let in_time = begun.elapsed() < TOGETHER;
         case.expect(&watcher, &format!("pair {version}"));
         if !in_time {
             // The machine was too busy to write a pair at once: it may rightly have been two changes.
-            let again = async { timeout(super::PAIR_QUIET * 4, watcher.changed()).await };
+            let again = async { timeout(TOGETHER * 4, watcher.changed()).await };
             let _ = case.runtime.block_on(again);
             continue;
         }
         assert_eq!(fs::read_to_string(&key).unwrap(), version);
-        let again = async { timeout(super::PAIR_QUIET * 2, watcher.changed()).await };
+        let again = async { timeout(TOGETHER * 2, watcher.changed()).await };
         assert!(
             case.runtime.block_on(again).is_err(),
             "pair {version} twice"
