@@ -11,6 +11,6 @@ mod rust;
 #[allow(unused_imports, reason = "the verbs that use them arrive one by one")]
 pub(crate) use self::{
     debian::{Debian, debian},
-    packages::{npm, python_venv},
+    packages::{go_tool, npm, python_venv},
     rust::{CARGO_DENY, CARGO_FUZZ, CargoTool, bpf_tools, cargo_tool, nightly, rust_component},
 };

@@ -9,10 +9,12 @@ use super::authorize;
 use super::connect::{self, Ledger};
 use super::relay::Tunnel;
 use crate::admin::metrics::{Connection, UpstreamGuard};
+use crate::config::model::HttpProtocol;
 use crate::http::answer::Answer;
 use crate::http::forward::{self, End, Exchange, Gate, Options, Traffic, Upstream};
 use crate::http::head::{RequestHead, RequestTarget};
 use crate::http::pool::Tending;
+use crate::http::proxy_status::{ErrorType, Side};
 use crate::http::response::ResponseHead;
 use crate::http::reverse::{Client, Rewriter};
 use crate::origin::{Origin, Route};
@@ -167,6 +169,11 @@ impl Gate for Stages<'_> {
 
     async fn connect(&self, (): &()) -> Result<Stream, Answer> {
         let origin = self.origin();
+        if origin.protocol == HttpProtocol::H2 {
+            let why = "the upstream is reached by HTTP/2 alone (its protocol is `h2`), and HNP passes no HTTP/1.1 requests on to it: have the client speak HTTP/2, or set the protocol to `auto`";
+            let error = ErrorType::ProxyConfigurationError;
+            return Err(Answer::new(502, error, Side::Configuration, why));
+        }
         let connected = connect::origin(
             self.worker,
             self.snapshot,

@@ -74,6 +74,33 @@ pub(crate) fn npm(packages: &[&str]) -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// A program that `go install` builds from `module` (`"path@version"`: always pinned), below `target/go/bin`.
+///
+/// # Errors
+/// When Go is missing and cannot be installed, or the build fails.
+pub(crate) fn go_tool(name: &str, module: &str, why: &'static str) -> Result<PathBuf> {
+    let bin = target().join("go/bin");
+    let program = bin.join(name);
+    if program.exists() {
+        return Ok(program);
+    }
+    debian(&[Debian {
+        package: "golang-go",
+        brings: "go",
+        why,
+    }])?;
+    say(format_args!(
+        "building {module} below {}: {why}",
+        bin.display()
+    ));
+    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+    run(Command::new("go")
+        .env("GOBIN", &bin)
+        .current_dir(&bin)
+        .args(["install", module]))?;
+    Ok(program)
+}
+
 /// Installs those packages that the record in `dir` does not hold yet, and records them.
 fn install(
     dir: &Path,

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Clients and tools that the suites start.
-const PROGRAMS: [Debian; 6] = [
+const PROGRAMS: [Debian; 8] = [
     Debian {
         package: "curl",
         brings: "curl",
@@ -37,15 +37,33 @@ const PROGRAMS: [Debian; 6] = [
         why: "plays the manager in the tests",
     },
     Debian {
+        package: "nghttp2-client",
+        brings: "h2load",
+        why: "a client that the tests try",
+    },
+    Debian {
+        package: "nghttp2-server",
+        brings: "nghttpd",
+        why: "an upstream of HTTP/2 in the tests",
+    },
+    Debian {
         package: "nodejs",
         brings: "node",
         why: "runs the Node client that the tests try",
     },
 ];
 
+/// The conformance tests of HTTP/2.
+const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible";
+
 pub(super) fn install() -> Result<()> {
     install::bpf_tools()?;
     install::debian(&PROGRAMS)?;
+    install::go_tool(
+        "h2spec",
+        H2SPEC,
+        "tests that HTTP/2 is spoken as it should be",
+    )?;
     let python = python_packages()?;
     if !python.is_empty() {
         install::python_venv(&python.iter().map(String::as_str).collect::<Vec<_>>())?;

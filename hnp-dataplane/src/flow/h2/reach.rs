@@ -244,7 +244,8 @@ impl Exchange<'_> {
             None => Scheme::HTTP,
         };
         let head = translate::request_to_http2(self.plan.head.clone(), scheme)?;
-        let ended = content.is_empty();
+        // What the stream says of its end is of no use here: some of the content may have been taken for an earlier attempt.
+        let ended = self.plan.framing == BodyFraming::None;
         let (response, stream) = lease.send(head, ended).await.map_err(Refused::upstream)?;
         let metrics = &self.session.worker.metrics;
         let _open = metrics.http2_stream(metrics::Side::Upstream);

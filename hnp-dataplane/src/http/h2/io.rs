@@ -23,6 +23,8 @@ pub(super) struct Wire {
     used: usize,
     wait: WriteWait,
     gathered: Vec<u8>,
+    /// Nobody else will end it.
+    ends: bool,
 }
 
 impl Wire {
@@ -34,7 +36,14 @@ impl Wire {
             used: 0,
             wait: WriteWait::default(),
             gathered: Vec::new(),
+            ends: false,
         }
+    }
+
+    /// Has the library end the stream, where nobody else does.
+    pub(super) fn ending(mut self) -> Wire {
+        self.ends = true;
+        self
     }
 
     /// Tries until it would block, then waits.
@@ -132,7 +141,10 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Who holds the stream besides ends it.
+        if self.ends {
+            // Where the peer is gone already there is nobody to tell.
+            let _ = self.stream.shutdown_write();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -59,7 +59,7 @@ impl Content {
         }
     }
 
-    /// Whether the client has said that there is none.
+    /// Whether the client has said that there is none. To be asked before any is taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.stream.is_end_stream()
     }

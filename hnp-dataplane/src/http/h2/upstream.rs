@@ -171,7 +171,7 @@ impl Dialling {
         idle: Duration,
         wanted: impl Fn() -> bool + 'static,
     ) -> Result<Lease, Broken> {
-        let wire = Wire::new(Rc::new(stream), Vec::new());
+        let wire = Wire::new(Rc::new(stream), Vec::new()).ending();
         let head_size = u32::try_from(limits.size).unwrap_or(u32::MAX);
         let (send, connection) = Builder::new()
             .enable_push(false)
