@@ -34,4 +34,3 @@ with httpx.Client(
     with client.stream("GET", f"{url}/events/50") as answer:
         events = sum(1 for line in answer.iter_lines() if line.startswith("data:"))
     print("events", answer.status_code, events)
-    print("head", client.head(f"{url}/bytes/{seed}/17").headers["content-length"])

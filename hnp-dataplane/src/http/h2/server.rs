@@ -217,8 +217,9 @@ async fn accept(
             request = connection.accept() => match request {
                 Some(Ok((request, respond))) => {
                     handle(request, respond);
-                    if leaving.is_none() {
+                    if leaving.is_none() && limit != options.idle_timeout {
                         limit = options.idle_timeout;
+                        timer.reset(uring::now() + limit);
                     }
                 }
                 Some(Err(error)) => {
