@@ -27,6 +27,8 @@ pub enum Metric {
     CpuMicros,
     /// Percent of the time that the proxy was on a CPU: at 100 it is what limits the rate, below it is the load or the upstream.
     Busy,
+    /// Percent of the time that generator and upstream together were on a CPU: near 100, where they share one, they limit the rate.
+    LoadBusy,
     /// Half of all took no longer; microseconds.
     P50,
     /// 99 % took no longer; microseconds.
@@ -50,6 +52,7 @@ impl Metric {
             Metric::PerSecond => "per second",
             Metric::PerCpuSecond => "per CPU second",
             Metric::Busy => "proxy's CPU %",
+            Metric::LoadBusy => "load's CPU %",
             Metric::CpuMicros => "CPU us each",
             Metric::P50 => "p50 us",
             Metric::P99 => "p99 us",
@@ -70,7 +73,7 @@ impl Metric {
 
     /// Whether neither more nor less of it is better.
     pub fn is_neutral(self) -> bool {
-        self == Metric::Busy
+        matches!(self, Metric::Busy | Metric::LoadBusy)
     }
 }
 

@@ -72,6 +72,8 @@ pub(super) struct Order {
     pub(super) window: Duration,
     /// Whose CPU time to count.
     pub(super) processes: Option<ProcessTree>,
+    /// The manager, whose CPU time is the load's.
+    pub(super) manager: ProcessTree,
     /// Where the certificates are.
     pub(super) pki: PathBuf,
 }
@@ -91,6 +93,8 @@ pub(super) struct Outcome {
     pub(super) failures: u64,
     /// CPU seconds the processes used in the window.
     pub(super) cpu: Option<f64>,
+    /// CPU seconds that the generator and the manager used in the window.
+    pub(super) load_cpu: f64,
     /// Latencies in microseconds.
     pub(super) latency: Option<Latency>,
 }

@@ -221,10 +221,10 @@ impl Server {
             self.counters.handshakes += 1;
         }
         if !matches!(result, Ok(Came::More)) {
-            // A peer that closes a connection it does not need resets it now and then.
-            self.counters.errors += u64::from(
-                result.is_err_and(|error| error.kind() != io::ErrorKind::ConnectionReset),
-            );
+            // A proxy whose client goes in the middle of an answer resets its connection, too.
+            let gone = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+            self.counters.errors +=
+                u64::from(result.is_err_and(|error| !gone.contains(&error.kind())));
             self.connections[slot] = None;
             self.free.push(slot);
         }

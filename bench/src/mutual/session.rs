@@ -171,6 +171,7 @@ impl Session<'_> {
                 warm_up: self.plan.pace.warm_up,
                 window: self.plan.pace.window,
                 processes: Some(ProcessTree::of(pid)?),
+                manager: ProcessTree::of(self.manager.id())?,
                 pki: self.pki.directory().to_owned(),
             };
             let before = self.manager.counters()?;
@@ -294,6 +295,8 @@ fn figures(scenario: &Scenario, outcome: &Outcome) -> Figures {
     if let Some(cpu) = outcome.cpu {
         figures.insert(Metric::Busy, cpu / outcome.seconds * 100.0);
     }
+    let load = outcome.load_cpu / outcome.seconds * 100.0;
+    figures.insert(Metric::LoadBusy, load);
     if outcome.failures > 0 {
         figures.insert(Metric::Failures, outcome.failures as f64);
     }

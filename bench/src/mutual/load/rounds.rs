@@ -14,6 +14,7 @@ use crate::load::window::{Turn, Window};
 use crate::mutual::pki::Pki;
 use crate::mutual::wire::BUFFER;
 use crate::net::{Events, Poller};
+use crate::usage::ProcessTree;
 
 /// Body of the answer that ends a handshake's connection: by then the server has verified the client, too.
 const SMALL_ANSWER: u64 = 2;
@@ -50,7 +51,12 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
     let mut histogram = Histogram::new();
     // Of connections that are closed.
     let (mut resumed, mut bytes) = (0, 0);
-    let mut before = (0, 0);
+    let load = [ProcessTree::of(std::process::id())?, order.manager.clone()];
+    let load_cpu = || -> std::io::Result<Duration> {
+        let [own, manager] = &load;
+        Ok(own.cpu()? + manager.cpu()?)
+    };
+    let mut before = (0, 0, Duration::ZERO);
     let mut failures = Failures::default();
     // Warming up begins when every connection has had an answer: the first ones have no ticket to resume with.
     let mut window = None;
@@ -108,13 +114,14 @@ pub(super) fn run(order: &Order) -> anyhow::Result<Outcome> {
             Turn::Same => {}
             Turn::Opened => {
                 histogram = Histogram::new();
-                before = (resumed, sums(bytes));
+                before = (resumed, sums(bytes), load_cpu()?);
             }
             Turn::Closed => {
                 let window = window.close()?;
                 return Ok(Outcome {
                     seconds: window.seconds,
                     cpu: window.cpu,
+                    load_cpu: (load_cpu()? - before.2).as_secs_f64(),
                     units: histogram.len(),
                     bytes: sums(bytes) - before.1,
                     resumed: resumed - before.0,
