@@ -17,7 +17,7 @@ mod wire;
 pub use load::generate;
 pub use manager::serve as manager;
 pub use peers::{HNP, OTHERS, Peer, relay};
-pub use report::{print, write_json};
+pub use report::{conclude, print, write_json};
 pub use scenario::{ALL, Scenario};
 pub use session::Plan;
 

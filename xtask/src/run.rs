@@ -36,6 +36,9 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
+/// What is shown of mutual TLS.
+const IN_SHORT: &str = "handshake/full,requests/both/get,bulk/both/down";
+
 /// Runs it.
 ///
 /// # Errors
@@ -64,5 +67,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         command.arg("--json").arg(json);
     }
     say("measuring: upstream, hnp and load generator share this machine");
-    shell::run(&mut command)
+    shell::run(&mut command)?;
+    if !args.scenario.is_empty() {
+        return Ok(());
+    }
+    say("the same over mutual TLS, in short; `cargo xtask bench mtls` compares and judges");
+    shell::run(
+        Command::new(binary("hnp-bench"))
+            .args(["mtls", "--quick", "--rounds", "1", "--no-verdicts"])
+            .args(["--scenario", IN_SHORT, "--backend", &args.backend])
+            .arg("--hnp")
+            .arg(binary("hnp")),
+    )
 }

@@ -15,8 +15,8 @@ pub struct Conclusion {
     verdicts: Vec<Verdict>,
 }
 
-/// Prints what a session found: the table, then what could not be measured, the machine's limits, and the verdicts.
-pub fn print(plan: &Plan, findings: &Findings, style: Style) -> Conclusion {
+/// Prints what a session found: the table, then what could not be measured.
+pub fn print(plan: &Plan, findings: &Findings, style: Style) {
     let summary = Summary::of(findings);
     let relay = findings.records.iter().any(|record| record.peer == RELAY);
     let names: Vec<&'static str> = plan
@@ -42,6 +42,11 @@ pub fn print(plan: &Plan, findings: &Findings, style: Style) -> Conclusion {
         println!("  {}: {}", style.bold(peer.name), peer.about);
     }
     print_gaps(findings, style);
+}
+
+/// Prints the machine's limits and the verdicts.
+pub fn conclude(plan: &Plan, findings: &Findings, style: Style) -> Conclusion {
+    let summary = Summary::of(findings);
     let limits = verdict::limits(&summary, plan);
     for limit in &limits {
         println!("{} {limit}", style.bold("limit:"));

@@ -73,12 +73,8 @@ fn ratio(
     let ratio = own.median / best.median;
     let met = if more { ratio >= limit } else { ratio <= limit };
     let mut figures = format!("{ratio:.2}x (hnp {}, {name} {})", told(own), told(best));
-    let busy = summary.get(scenario.key, HNP.name, Metric::Busy);
-    if let Some(busy) = busy.filter(|busy| metric == Metric::PerSecond && busy.median < LIMITED) {
-        figures += &format!(
-            "; hnp used {:.0}% of its CPU: the load was the limit",
-            busy.median
-        );
+    if metric == Metric::PerSecond {
+        figures += &limited_by(summary, scenario);
     }
     Verdict {
         demand,
@@ -87,8 +83,26 @@ fn ratio(
     }
 }
 
-/// A proxy that uses less of its CPU than this percentage could do more if more were asked.
-const LIMITED: f64 = 95.0;
+/// Who held the rate up, where it was not HNP.
+fn limited_by(summary: &Summary, scenario: &Scenario) -> String {
+    let of = |metric| summary.get(scenario.key, HNP.name, metric);
+    match of(Metric::Busy).zip(of(Metric::LoadBusy)) {
+        Some((proxy, load)) if proxy.median < LIMITED => format!(
+            "; hnp used {:.0}% of a CPU and the load {:.0}%: {} was the limit",
+            proxy.median,
+            load.median,
+            if load.median >= LIMITED {
+                "the load"
+            } else {
+                "who else uses this machine"
+            }
+        ),
+        _ => String::new(),
+    }
+}
+
+/// Who uses less of a CPU than this percentage could do more if more were asked.
+const LIMITED: f64 = 90.0;
 
 fn best(
     plan: &Plan,
