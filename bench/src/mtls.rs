@@ -66,7 +66,7 @@ impl Mtls {
         let style = Style::detect();
         mutual::print(&plan, &findings, style);
         if !self.no_verdicts {
-            let conclusion = mutual::conclude(&plan, &findings, style);
+            let conclusion = mutual::conclude(&plan, &findings, style)?;
             if let Some(path) = &self.json {
                 mutual::write_json(path, &plan, &findings, conclusion)?;
             }

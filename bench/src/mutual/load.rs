@@ -17,7 +17,6 @@ use crate::child::Worker;
 use crate::load::Latency;
 use crate::usage::ProcessTree;
 
-#[cfg(test)]
 pub(super) use tickets::Tickets;
 
 /// What the generator does.

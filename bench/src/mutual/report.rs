@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::limits::Limits;
 use super::session::Plan;
 use super::{RELAY, verdict};
 use crate::report::table::{self, Heading};
@@ -45,9 +46,12 @@ pub fn print(plan: &Plan, findings: &Findings, style: Style) {
 }
 
 /// Prints the machine's limits and the verdicts.
-pub fn conclude(plan: &Plan, findings: &Findings, style: Style) -> Conclusion {
+///
+/// # Errors
+/// When the limits cannot be measured.
+pub fn conclude(plan: &Plan, findings: &Findings, style: Style) -> anyhow::Result<Conclusion> {
     let summary = Summary::of(findings);
-    let limits = verdict::limits(&summary, plan);
+    let limits = verdict::limits(&summary, plan, Limits::measure()?);
     for limit in &limits {
         println!("{} {limit}", style.bold("limit:"));
     }
@@ -55,7 +59,7 @@ pub fn conclude(plan: &Plan, findings: &Findings, style: Style) -> Conclusion {
     for verdict in &verdicts {
         println!("{}", verdict.line(style));
     }
-    Conclusion { limits, verdicts }
+    Ok(Conclusion { limits, verdicts })
 }
 
 /// Writes plan, measurements and summary as JSON.

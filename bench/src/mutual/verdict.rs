@@ -1,5 +1,6 @@
 //! What HNP has to show, each with the figures that show it or not, against the best of its peers.
 
+use super::limits::Limits;
 use super::peers::HNP;
 use super::scenario::{Door, Scenario};
 use super::session::Plan;
@@ -137,26 +138,58 @@ fn memory(summary: &Summary, scenario: &Scenario) -> Verdict {
 }
 
 /// What the machine itself is able to, beside what HNP makes of it.
-pub(super) fn limits(summary: &Summary, plan: &Plan) -> Vec<String> {
-    let mut limits = Vec::new();
-    for scenario in plan
-        .scenarios
-        .iter()
-        .filter(|scenario| scenario.has_relay())
-    {
-        let metric = if scenario.is_bulk() {
-            Metric::CpuPerGib
-        } else {
-            Metric::CpuMicros
+pub(super) fn limits(summary: &Summary, plan: &Plan, crypto: Limits) -> Vec<String> {
+    let mut limits = vec![format!(
+        "AES-128-GCM in memory, records of 16 KiB: seals a GiB in {} CPU s, opens it in {}",
+        number(crypto.seal),
+        number(crypto.open)
+    )];
+    for scenario in &plan.scenarios {
+        let hnp = |metric| summary.get(scenario.key, HNP.name, metric);
+        let relay = |metric| summary.get(scenario.key, RELAY, metric);
+        let (metric, limit, words) = match scenario.load {
+            Load::Handshakes { resume } => {
+                let (seconds, kind) = if resume {
+                    (crypto.resumed, "resumed")
+                } else {
+                    (crypto.full, "full")
+                };
+                let words =
+                    format!("{kind} handshakes of bare rustls in memory, the server's side");
+                (Metric::PerCpuSecond, 1.0 / seconds, words)
+            }
+            Load::Requests { up, .. } if scenario.is_bulk() => {
+                let Some(relay) = relay(Metric::CpuPerGib) else {
+                    continue;
+                };
+                let out = if up > 0 { crypto.seal } else { crypto.open };
+                let sum = match scenario.door {
+                    Door::Mutual => crypto.seal + crypto.open,
+                    _ => out,
+                };
+                let words = format!(
+                    "a relay without TLS ({}) and AES-128-GCM ({})",
+                    number(relay.median),
+                    number(sum)
+                );
+                (Metric::CpuPerGib, relay.median + sum, words)
+            }
+            Load::Requests { .. } => {
+                let Some(relay) = relay(Metric::CpuMicros) else {
+                    continue;
+                };
+                let words = "a relay without TLS and HTTP".to_owned();
+                (Metric::CpuMicros, relay.median, words)
+            }
+            Load::Hold => continue,
         };
-        let Some(relay) = summary.get(scenario.key, RELAY, metric) else {
-            continue;
-        };
-        let _directions = scenario.door == Door::Mutual;
+        let made = hnp(metric).map_or_else(String::new, |hnp| {
+            format!("; hnp {}, {:.2}x", number(hnp.median), hnp.median / limit)
+        });
         limits.push(format!(
-            "{}: a relay without TLS {} {}",
+            "{}: {} {}: {words}{made}",
             scenario.key,
-            number(relay.median),
+            number(limit),
             metric.title()
         ));
     }

@@ -30,11 +30,11 @@ static BODY: [u8; CHUNK] = [FILL; CHUNK];
 
 // RFC 8446 section 5: header, largest payload, tag; types of content.
 const HEADER: usize = 5;
-const PAYLOAD: usize = 1 << 14;
+pub(super) const PAYLOAD: usize = 1 << 14;
 const TAG: usize = 16;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
-const DATA: u8 = 23;
+pub(super) const DATA: u8 = 23;
 /// Handshake message type, RFC 8446 section 4.
 const NEW_SESSION_TICKET: u8 = 4;
 
@@ -49,7 +49,8 @@ pub(super) struct Wire {
     sent: usize,
 }
 
-enum Layer {
+/// What a connection speaks at the moment.
+pub(super) enum Layer {
     Plain,
     Client(Box<UnbufferedClientConnection>),
     Server(Box<UnbufferedServerConnection>),
@@ -73,18 +74,13 @@ impl Wire {
 
     /// The client's end; its hello is ready to be flushed.
     pub(super) fn client(stream: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Wire> {
-        let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
-        let connection =
-            UnbufferedClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        let mut wire = Wire::with(stream, Layer::Client(Box::new(connection)));
+        let mut wire = Wire::with(stream, Layer::client(config)?);
         wire.shake(&mut [], &mut |_| Ok(()))?;
         Ok(wire)
     }
 
     pub(super) fn server(stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result<Wire> {
-        let connection =
-            UnbufferedServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-        Ok(Wire::with(stream, Layer::Server(Box::new(connection))))
+        Ok(Wire::with(stream, Layer::server(config)?))
     }
 
     fn with(stream: TcpStream, layer: Layer) -> Wire {
@@ -218,6 +214,35 @@ impl Wire {
         incoming: &mut [u8],
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<usize> {
+        let used = self.layer.shake(incoming, &mut self.outgoing, sink)?;
+        if self.layer.is_done() {
+            self.layer.settle()?;
+        }
+        Ok(used)
+    }
+}
+
+impl Layer {
+    pub(super) fn client(config: &Arc<ClientConfig>) -> io::Result<Layer> {
+        let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+        let connection =
+            UnbufferedClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        Ok(Layer::Client(Box::new(connection)))
+    }
+
+    pub(super) fn server(config: &Arc<ServerConfig>) -> io::Result<Layer> {
+        let connection =
+            UnbufferedServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+        Ok(Layer::Server(Box::new(connection)))
+    }
+
+    /// Goes on with the handshake; tells how many bytes of `incoming` it used. Payload that came with its end is handed on.
+    pub(super) fn shake(
+        &mut self,
+        incoming: &mut [u8],
+        outgoing: &mut Vec<u8>,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<usize> {
         // The two ends are types of their own with the same methods.
         macro_rules! shake {
             ($connection:expr) => {{
@@ -227,7 +252,7 @@ impl Wire {
                         $connection.process_tls_records(&mut incoming[used..]);
                     let waits = match state.map_err(io::Error::other)? {
                         ConnectionState::EncodeTlsData(data) => {
-                            encode(data, &mut self.outgoing)?;
+                            encode(data, outgoing)?;
                             false
                         }
                         ConnectionState::TransmitTlsData(data) => {
@@ -251,41 +276,52 @@ impl Wire {
                     };
                     used += discard;
                     if waits {
-                        break used;
+                        break Ok(used);
                     }
                 }
             }};
         }
-        let used = match &mut self.layer {
+        match self {
             Layer::Client(connection) => shake!(connection),
             Layer::Server(connection) => shake!(connection),
-            _ => 0,
-        };
-        let done = match &self.layer {
+            _ => Ok(0),
+        }
+    }
+
+    /// Whether the handshake is over, and what follows can be left to [`Records`].
+    pub(super) fn is_done(&self) -> bool {
+        match self {
             Layer::Client(connection) => !connection.is_handshaking(),
             Layer::Server(connection) => !connection.is_handshaking(),
             _ => false,
-        };
-        if done {
-            self.layer = match std::mem::replace(&mut self.layer, Layer::Broken) {
-                Layer::Client(connection) => {
-                    let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-                    let (secrets, tickets) = connection
-                        .dangerous_into_kernel_connection()
-                        .map_err(io::Error::other)?;
-                    Layer::Records(Box::new(Records::new(secrets, Some(tickets), resumed)?))
-                }
-                Layer::Server(connection) => {
-                    let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-                    let (secrets, _) = connection
-                        .dangerous_into_kernel_connection()
-                        .map_err(io::Error::other)?;
-                    Layer::Records(Box::new(Records::new(secrets, None, resumed)?))
-                }
-                other => other,
-            };
         }
-        Ok(used)
+    }
+
+    /// Turns what has made the handshake into its records.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        let (secrets, tickets, kind) = match std::mem::replace(self, Layer::Broken) {
+            Layer::Client(connection) => {
+                let kind = connection.handshake_kind();
+                let (secrets, tickets) = connection
+                    .dangerous_into_kernel_connection()
+                    .map_err(io::Error::other)?;
+                (secrets, Some(tickets), kind)
+            }
+            Layer::Server(connection) => {
+                let kind = connection.handshake_kind();
+                let (secrets, _) = connection
+                    .dangerous_into_kernel_connection()
+                    .map_err(io::Error::other)?;
+                (secrets, None, kind)
+            }
+            other => {
+                *self = other;
+                return Ok(());
+            }
+        };
+        let resumed = kind == Some(HandshakeKind::Resumed);
+        *self = Layer::Records(Box::new(Records::new(secrets, tickets, resumed)?));
+        Ok(())
     }
 }
 
@@ -308,7 +344,7 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Vec<u8>) -> io
 }
 
 /// The records after the handshake.
-struct Records {
+pub(super) struct Records {
     sealing: Keys,
     opening: Keys,
     /// The client's end, which learns session tickets.
@@ -338,7 +374,12 @@ impl Records {
     }
 
     /// RFC 8446 section 5.2: payload and its type are sealed; the header is authenticated.
-    fn seal(&mut self, kind: u8, payload: &[u8], outgoing: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn seal(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        outgoing: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let from = outgoing.len();
         let size = payload.len() + 1 + TAG;
         let header = header(size)?;
@@ -353,7 +394,7 @@ impl Records {
     }
 
     /// Opens the whole records of `filled`; tells how many bytes they are and whether the peer has said goodbye.
-    fn open(
+    pub(super) fn open(
         &mut self,
         filled: &mut [u8],
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
