@@ -472,3 +472,40 @@ fn a_revocation_list_is_checked_against_its_ca() {
         "{said}"
     );
 }
+
+#[test]
+fn keys_of_other_kinds_are_made_for_each_end() {
+    let directory = directory();
+    let directory = directory.path();
+    for (kind, named) in [
+        ("p256", "prime256v1"),
+        ("p384", "secp384r1"),
+        ("p521", "secp521r1"),
+        ("ed25519", "ED25519"),
+        ("rsa2048", "2048 bit"),
+        ("rsa3072", "3072 bit"),
+    ] {
+        done(
+            directory,
+            &format!(
+                "hnp certs ca --dir {kind} --key-type {kind}
+                 hnp certs client --dir {kind} --key-type {kind}
+                 hnp certs server --dir {kind}
+                 cd {kind}; openssl verify -x509_strict -CAfile ca.crt client.crt server.crt"
+            ),
+        );
+        let key = done(
+            directory,
+            &format!("openssl pkey -in {kind}/client.key -noout -text"),
+        );
+        assert!(key.contains(named), "{key}");
+        let files = "ca.crt ca.key client.crt client.key server.crt";
+        let report = json(
+            directory,
+            &format!("cd {kind}; hnp certs inspect --json {files}"),
+        );
+        assert_eq!(report["errors"], serde_json::json!([]), "{report:#}");
+        let roles = &only(&report, 2)["roles"];
+        assert_eq!(roles["client_certificate"]["accepted"], true, "{roles:#}");
+    }
+}

@@ -6,6 +6,7 @@ mod identity;
 mod loading;
 mod pki;
 mod reload;
+mod revocation;
 mod tickets;
 mod upstream;
 mod verdicts;

@@ -126,8 +126,8 @@ impl ClientVerifier {
             .authorities
             .of(path.anchor())
             .ok_or(webpki::Error::UnknownIssuer)?;
-        authority.span().check(now)?;
-        let mut span = authority.span();
+        let mut span = authority.span(now);
+        span.check(now)?;
         let mut issuer = authority.key();
         let mut signs_lists = true;
         // From the authority down.

@@ -216,11 +216,24 @@ impl Authority {
         self.issue(&Leaf::server(name))
     }
 
+    /// Of its own certificate.
+    pub(super) fn serial(&self) -> SerialNumber {
+        let der = CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+        SerialNumber::from_slice(parsed.raw_serial())
+    }
+
     /// A list that revokes serial numbers.
     pub(super) fn revoke(&self, serials: &[u64], next_update: Duration) -> String {
+        let serials = serials.iter().copied();
+        let serials: Vec<_> = serials.map(SerialNumber::from).collect();
+        self.revoke_all(&serials, next_update)
+    }
+
+    pub(super) fn revoke_all(&self, serials: &[SerialNumber], next_update: Duration) -> String {
         let now = OffsetDateTime::now_utc();
         let revoked = serials.iter().map(|serial| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
+            serial_number: serial.clone(),
             revocation_time: now - Duration::days(1),
             reason_code: None,
             invalidity_date: None,

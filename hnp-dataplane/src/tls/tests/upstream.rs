@@ -209,6 +209,23 @@ fn the_least_version_holds() {
 }
 
 #[test]
+fn the_listeners_least_version_holds() {
+    let pki = Pki::new();
+    let authority = Authority::new();
+    authority.server("hnp.test").write(&pki, "server.pem");
+    let mut tls = listener(&pki, ClientAuth::Off);
+    tls.min_version = TlsVersion::Tls13;
+    let server = Server::compile(&config(tls), None).unwrap().unwrap();
+    let outcome = |version| {
+        let client = super::handshake::client(&authority.pem, None, version);
+        super::handshake::with(&client, "hnp.test", &server)
+    };
+    let old = outcome(super::handshake::TLS12);
+    assert_eq!(old.alert(), Some(Alert::ProtocolVersion));
+    assert_eq!(outcome(super::handshake::TLS13).server, Ok(()));
+}
+
+#[test]
 fn names_and_plaintext() {
     let compile = |upstream| Clients::compile(&with(upstream), None).unwrap();
     let name = |clients: &Clients| {

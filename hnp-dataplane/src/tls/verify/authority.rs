@@ -1,7 +1,7 @@
 //! The authorities that clients' certificates are verified against.
 
 use rustls::DistinguishedName;
-use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, TrustAnchor};
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
@@ -11,7 +11,8 @@ use super::Span;
 /// One authority.
 #[derive(Debug)]
 pub(super) struct Authority {
-    span: Span,
+    /// Of each certificate for this name and key: an authority may renew its certificate and keep its key.
+    spans: Vec<Span>,
     signs_lists: bool,
     key: SubjectPublicKeyInfoDer<'static>,
     name_constraints: bool,
@@ -26,7 +27,7 @@ pub(crate) struct Authorities {
 }
 
 impl Authorities {
-    /// Adds an authority. One that is there already is not added again.
+    /// Adds an authority's certificate.
     ///
     /// # Errors
     /// It cannot be one; the text says why.
@@ -40,16 +41,18 @@ impl Authorities {
         let anchor = webpki::anchor_from_trusted_cert(der)
             .map_err(|_| malformed())?
             .to_owned();
-        if self.anchors.contains(&anchor) {
+        let span = Span::of(der).ok_or_else(malformed)?;
+        let usage = certificate.key_usage().ok().flatten();
+        let signs_lists = usage.is_none_or(|usage| usage.value.crl_sign());
+        if let Some(index) = self.anchors.iter().position(|one| *one == anchor) {
+            let known = &mut self.known[index];
+            known.spans.push(span);
+            known.signs_lists |= signs_lists;
             return Ok(());
         }
-        let usage = certificate.key_usage().ok().flatten();
         self.known.push(Authority {
-            span: Span {
-                from: certificate.validity().not_before.timestamp(),
-                until: certificate.validity().not_after.timestamp(),
-            },
-            signs_lists: usage.is_none_or(|usage| usage.value.crl_sign()),
+            spans: vec![span],
+            signs_lists,
             key: webpki::spki_for_anchor(&anchor),
             name_constraints: anchor.name_constraints.is_some(),
         });
@@ -65,7 +68,7 @@ impl Authorities {
         &self.anchors
     }
 
-    /// What to call an anchor's authority.
+    /// What is known of an anchor.
     pub(super) fn of(&self, anchor: &TrustAnchor<'_>) -> Option<&Authority> {
         let mut all = self.anchors.iter().zip(&self.known);
         all.find(|(one, _)| *one == anchor).map(|(_, known)| known)
@@ -92,8 +95,12 @@ impl Authorities {
 }
 
 impl Authority {
-    pub(super) fn span(&self) -> Span {
-        self.span
+    /// The span of the certificate that is good now for the longest; if none is, of the one with the latest end.
+    pub(super) fn span(&self, now: UnixTime) -> Span {
+        let spans = self.spans.iter().copied();
+        spans
+            .max_by_key(|span| (span.check(now).is_ok(), span.until))
+            .unwrap_or(Span::ALWAYS)
     }
 
     pub(super) fn key(&self) -> SubjectPublicKeyInfoDer<'_> {

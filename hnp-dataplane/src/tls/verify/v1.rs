@@ -97,11 +97,11 @@ impl<'a> V1<'a> {
             .and_then(|()| match authority.restricts_names() {
                 // It may issue under certain names only, and v1 has no field for most of them.
                 true => Err(webpki::Error::NameConstraintViolation),
-                false => authority.span().check(now),
+                false => authority.span(now).check(now),
             })
             .and_then(|()| revocation.check(self.issuer, &key, self.serial, now, algorithms));
             match checked {
-                Ok(known) => return Ok(self.span.and(authority.span()).and(known)),
+                Ok(known) => return Ok(self.span.and(authority.span(now)).and(known)),
                 // Of the same name, but another one, which says nothing against the certificate.
                 Err(webpki::Error::InvalidSignatureForPublicKey) => {}
                 Err(error) => outcome = error,

@@ -75,3 +75,41 @@ impl Generations {
         self.new.insert(digest, verified);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who comes again stays, and what does not is forgotten, so that it never holds more than two generations.
+    #[test]
+    fn forgets_what_nobody_asks_for() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default();
+        let certificate = certificate.self_signed(&key).unwrap();
+        let identity = Arc::new(Identity::of(certificate.der()).unwrap());
+        let memory = Memory::default();
+        let digest = |number: usize| {
+            let mut digest = Digest::default();
+            digest[..8].copy_from_slice(&number.to_be_bytes());
+            digest
+        };
+        for number in 0..3 * GENERATION {
+            let verified = Verified {
+                span: Span::ALWAYS,
+                identity: Arc::clone(&identity),
+            };
+            memory.insert(digest(number), verified);
+            assert!(memory.find(&digest(0)).is_some(), "{number}");
+        }
+        let generations = memory.0.lock().unwrap();
+        assert!(generations.new.len() + generations.old.len() <= 2 * GENERATION);
+        drop(generations);
+        assert!(memory.find(&digest(1)).is_none());
+        let chain = |parts: &[&[u8]]| {
+            let parts: Vec<_> = parts.iter().copied().map(CertificateDer::from).collect();
+            Memory::digest(&parts[0], &parts[1..])
+        };
+        assert_ne!(chain(&[b"ab", b"c"]), chain(&[b"a", b"bc"]));
+        assert_ne!(chain(&[b"ab"]), chain(&[b"ab", b""]));
+    }
+}
