@@ -54,6 +54,14 @@ impl Stream {
         }
     }
 
+    /// The socket, if this is one and nothing else.
+    pub(crate) fn plain(&self) -> Option<&Socket> {
+        match &self.kind {
+            Kind::Plain(socket) => Some(socket),
+            Kind::Tls(_) => None,
+        }
+    }
+
     /// What the handshake agreed on; absent in plaintext.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {

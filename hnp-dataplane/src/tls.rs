@@ -5,6 +5,7 @@ mod failure;
 mod handshake;
 mod handshakes;
 pub mod identity;
+pub mod ktls;
 pub mod material;
 pub mod memory;
 mod record;

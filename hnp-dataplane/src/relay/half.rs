@@ -91,6 +91,10 @@ impl<C: Fn(usize)> Half<'_, C> {
                 match self.splice_on(pipe, (from, to), &mut turn).await? {
                     Spliced::End => break,
                     Spliced::Drained { bulk: still } => bulk = still,
+                    Spliced::Stuck => {
+                        bulk = false;
+                        continue;
+                    }
                 }
                 self.wait_readable().await?;
                 continue;
@@ -177,6 +181,13 @@ impl<C: Fn(usize)> Half<'_, C> {
                         bulk: passed >= SMALL,
                     });
                 }
+                // The kernel does TLS here, and what comes next is no data: reading says what it is.
+                Err(e)
+                    if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EIO))
+                        && self.from.0.stream.session().is_some() =>
+                {
+                    return Ok(Spliced::Stuck);
+                }
                 Err(e) => return Err((self.from.1, e)),
             }
             while pipe.holds() > 0 {
@@ -249,6 +260,8 @@ impl<C: Fn(usize)> Half<'_, C> {
 enum Spliced {
     /// The end of the stream.
     End,
+    /// What comes next cannot be spliced.
+    Stuck,
     /// Nothing more is there for now.
     Drained {
         /// Enough came to expect more of the kind.

@@ -17,14 +17,18 @@ mod tests;
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsFd;
 
 pub use fault::RecordError;
 pub(crate) use keeper::Keeper;
 pub(crate) use key::Key;
 use read::Reader;
+pub(crate) use write::LastWords;
 use write::Writer;
 
+use super::ktls;
 use crate::stream::Stream;
+use crate::uring::Socket;
 
 /// Longest plaintext of a record (RFC 8446 section 5.1, RFC 5246 section 6.2.1).
 pub(crate) const FRAGMENT: usize = 1 << 14;
@@ -50,6 +54,11 @@ pub(crate) trait Wire {
     /// # Errors
     /// As there.
     fn send(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// The socket that this is and nothing else, which the kernel may do TLS on.
+    fn socket(&self) -> Option<&Socket> {
+        None
+    }
 }
 
 impl Wire for Stream {
@@ -59,6 +68,10 @@ impl Wire for Stream {
 
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.try_write(bytes)
+    }
+
+    fn socket(&self) -> Option<&Socket> {
+        self.plain()
     }
 }
 
@@ -86,6 +99,21 @@ impl Records {
         }
     }
 
+    /// Has the kernel do what it can of both directions: from now on, or once what was received is used up.
+    pub(crate) fn offload(&mut self, wire: &impl Wire) {
+        let Some(socket) = wire.socket() else { return };
+        // A kernel that does not want to leaves everything as it is.
+        if ktls::prepare(socket.as_fd()).is_ok() {
+            self.writer.offload(socket);
+            self.reader.offload(socket);
+        }
+    }
+
+    /// Whether the kernel opens what is received, and seals what is sent, and nothing is held here.
+    pub(crate) fn is_in_kernel(&self) -> bool {
+        self.reader.is_in_kernel() && self.writer.is_in_kernel()
+    }
+
     /// The peer has said that it sends nothing more.
     pub(crate) fn end(&mut self) {
         self.reader.end();
@@ -103,7 +131,7 @@ impl Records {
     }
 
     /// Seals `close_notify` and sends it, after which nothing more can be written. What the wire did not take is returned.
-    pub(crate) fn close(&mut self, wire: &impl Wire) -> io::Result<Vec<u8>> {
+    pub(crate) fn close(&mut self, wire: &impl Wire) -> io::Result<LastWords> {
         self.writer.close(wire)
     }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, SupportedCipherSuite};
 
-use super::record::Records;
+use super::ktls;
+use super::record::{LastWords, Records};
 use crate::signal::Signal;
 use crate::stream::Stream;
 use crate::uring::{self, Socket};
@@ -49,7 +50,10 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    pub(super) fn new(lower: Stream, session: Session, records: Records) -> TlsStream {
+    pub(super) fn new(lower: Stream, session: Session, mut records: Records) -> TlsStream {
+        if ktls::enabled() {
+            records.offload(&lower);
+        }
         TlsStream {
             lower: Rc::new(lower),
             session,
@@ -70,10 +74,16 @@ impl TlsStream {
         &self.session
     }
 
+    /// Whether the kernel does TLS here, in both directions, and nothing is held on this side of it.
+    #[must_use]
+    pub fn is_in_kernel(&self) -> bool {
+        self.records.borrow().is_in_kernel()
+    }
+
     /// The descriptor, when the kernel does TLS on it in both directions and nothing is held here.
     #[must_use]
     pub fn spliceable(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.lower.spliceable().filter(|_| self.is_in_kernel())
     }
 
     /// Whether a read may find something although the last one did not fill its buffer. A socket that gave less than it was
@@ -107,15 +117,15 @@ impl TlsStream {
     /// # Errors
     /// `NotConnected` when the connection is gone already.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        let rest = self.records.borrow_mut().close(&*self.lower)?;
-        if rest.is_empty() {
+        let words = self.records.borrow_mut().close(&*self.lower)?;
+        if matches!(words, LastWords::None) {
             return self.lower.shutdown_write();
         }
         let lower = Rc::clone(&self.lower);
         let cut = Rc::new(Signal::default());
         *self.cut.borrow_mut() = Some(Rc::clone(&cut));
         uring::spawn(async move {
-            let told = pin!(uring::timeout(FAREWELL, lower.write_all(&rest)));
+            let told = pin!(uring::timeout(FAREWELL, say(words, &lower)));
             let cut = pin!(cut.wait());
             // Whether or not the peer made room: this is the end.
             either(told, cut).await;
@@ -129,6 +139,20 @@ impl TlsStream {
         self.lower.reset_on_close();
         if let Some(cut) = self.cut.borrow_mut().take() {
             cut.fire();
+        }
+    }
+}
+
+/// Sends the last words once there is room.
+async fn say(mut words: LastWords, lower: &Stream) -> io::Result<()> {
+    loop {
+        match words {
+            LastWords::None => return Ok(()),
+            LastWords::Sealed(bytes) => return lower.write_all(&bytes).await,
+            LastWords::Kernel => {
+                lower.writable().await?;
+                words = words.send(lower.socket())?;
+            }
         }
     }
 }

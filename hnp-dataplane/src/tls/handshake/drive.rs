@@ -202,8 +202,8 @@ pub(in crate::tls) fn finish<C: Connection>(
     let (secrets, keeper) = connection.into_secrets()?;
     let key = |secrets| Key::new(secrets, session.version, session.suite).map_err(io::Error::from);
     let mut records = Records::new(
-        key(&secrets.rx)?,
-        key(&secrets.tx)?,
+        key(secrets.rx)?,
+        key(secrets.tx)?,
         keeper,
         buffers.incoming.filled().to_vec(),
         early.opened,

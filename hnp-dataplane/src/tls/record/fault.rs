@@ -25,6 +25,11 @@ pub enum RecordError {
     /// The keys are used up and TLS 1.2 has no way to renew them.
     #[error("the keys of this TLS 1.2 connection are used up")]
     Exhausted,
+    /// The kernel does TLS here, and cannot renew a key.
+    #[error(
+        "a key of this TLS connection is to be renewed, which a kernel before Linux 6.14 cannot do (kTLS)"
+    )]
+    KeyUpdate,
     /// Nothing can be written any more: it was ended, or broke.
     #[error("the TLS stream has been ended already")]
     Closed,
@@ -42,7 +47,9 @@ impl RecordError {
             RecordError::Peer { .. } => io::ErrorKind::InvalidData,
             RecordError::Truncated => io::ErrorKind::UnexpectedEof,
             RecordError::Closed => io::ErrorKind::BrokenPipe,
-            RecordError::Exhausted | RecordError::Internal(_) => io::ErrorKind::Other,
+            RecordError::Exhausted | RecordError::KeyUpdate | RecordError::Internal(_) => {
+                io::ErrorKind::Other
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ impl Keeper {
             Keeper::Server(connection) => connection.update_tx_secret(),
             Keeper::Tls12Client | Keeper::Tls12Server => return Err(RecordError::Exhausted),
         };
-        Key::new(&secrets.map_err(|_| no_key())?, version, suite)
+        Key::new(secrets.map_err(|_| no_key())?, version, suite)
     }
 
     /// The key for what the peer sends from now on.
@@ -40,7 +40,7 @@ impl Keeper {
             Keeper::Server(connection) => connection.update_rx_secret(),
             Keeper::Tls12Client | Keeper::Tls12Server => return Err(RecordError::Exhausted),
         };
-        Key::new(&secrets.map_err(|_| no_key())?, version, suite)
+        Key::new(secrets.map_err(|_| no_key())?, version, suite)
     }
 
     /// Stores a session ticket that a TLS 1.3 server sent.

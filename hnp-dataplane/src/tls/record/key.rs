@@ -5,6 +5,7 @@ use std::ops::Range;
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
 };
+use nix::sys::socket::sockopt::TlsCryptoInfo;
 use rustls::{AlertDescription, ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite};
 
 use super::fault::broke;
@@ -34,6 +35,8 @@ enum Layout {
 /// A traffic key with its sequence number, which only goes up: no nonce is ever used twice.
 pub(crate) struct Key {
     key: LessSafeKey,
+    /// What it was made from, for the kernel.
+    secrets: ConnectionTrafficSecrets,
     iv: [u8; NONCE_LEN],
     layout: Layout,
     sequence: u64,
@@ -52,12 +55,12 @@ pub(super) struct Header {
 impl Key {
     /// The key for `secrets`, next used for record `sequence`.
     pub(crate) fn new(
-        (sequence, secrets): &(u64, ConnectionTrafficSecrets),
+        (sequence, secrets): (u64, ConnectionTrafficSecrets),
         version: ProtocolVersion,
         suite: SupportedCipherSuite,
     ) -> Result<Key, RecordError> {
         let tls13 = version == ProtocolVersion::TLSv1_3;
-        let (algorithm, key, iv, layout) = match secrets {
+        let (algorithm, key, iv, layout) = match &secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => {
                 (&AES_128_GCM, key, iv, Layout::Tls12Gcm)
             }
@@ -76,14 +79,17 @@ impl Key {
             SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
             SupportedCipherSuite::Tls12(_) => u64::MAX,
         };
+        let key = LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).map_err(unfit)?);
+        let iv = iv
+            .as_ref()
+            .try_into()
+            .map_err(|_| RecordError::Internal("an IV of the wrong length"))?;
         Ok(Key {
-            key: LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).map_err(unfit)?),
-            iv: iv
-                .as_ref()
-                .try_into()
-                .map_err(|_| RecordError::Internal("an IV of the wrong length"))?,
+            key,
+            iv,
+            secrets,
             layout: if tls13 { Layout::Tls13 } else { layout },
-            sequence: *sequence,
+            sequence,
             limit,
         })
     }
@@ -103,6 +109,62 @@ impl Key {
     pub(super) fn wear_out(&mut self, sequence: u64, limit: u64) {
         self.sequence = self.sequence.max(sequence);
         self.limit = limit;
+    }
+
+    /// As the kernel takes it: `None` where it must not have it.
+    pub(in crate::tls) fn for_kernel(&self, sending: bool) -> Option<TlsCryptoInfo> {
+        let version = if self.is_tls13() {
+            libc::TLS_1_3_VERSION
+        } else {
+            libc::TLS_1_2_VERSION
+        };
+        let info = |cipher_type| libc::tls_crypto_info {
+            version,
+            cipher_type,
+        };
+        let rec_seq = self.sequence.to_be_bytes();
+        let (salt, iv) = self.iv.split_first_chunk::<4>()?;
+        let mut explicit: [u8; EXPLICIT] = iv.try_into().ok()?;
+        if self.layout == Layout::Tls12Gcm && sending {
+            // The kernel counts the explicit nonce up from what it is given, while we mix the sequence number into it: so that
+            // it starts behind all that ours can have been.
+            const OURS: u64 = (1 << 16) - 1;
+            if self.sequence > OURS {
+                return None;
+            }
+            let start = (u64::from_be_bytes(explicit) | OURS).wrapping_add(1);
+            explicit = start.to_be_bytes();
+        }
+        Some(match &self.secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, .. } => {
+                TlsCryptoInfo::Aes128Gcm(libc::tls12_crypto_info_aes_gcm_128 {
+                    info: info(libc::TLS_CIPHER_AES_GCM_128),
+                    iv: explicit,
+                    key: key.as_ref().try_into().ok()?,
+                    salt: *salt,
+                    rec_seq,
+                })
+            }
+            ConnectionTrafficSecrets::Aes256Gcm { key, .. } => {
+                TlsCryptoInfo::Aes256Gcm(libc::tls12_crypto_info_aes_gcm_256 {
+                    info: info(libc::TLS_CIPHER_AES_GCM_256),
+                    iv: explicit,
+                    key: key.as_ref().try_into().ok()?,
+                    salt: *salt,
+                    rec_seq,
+                })
+            }
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, .. } => {
+                TlsCryptoInfo::Chacha20Poly1305(libc::tls12_crypto_info_chacha20_poly1305 {
+                    info: info(libc::TLS_CIPHER_CHACHA20_POLY1305),
+                    iv: self.iv,
+                    key: key.as_ref().try_into().ok()?,
+                    salt: [],
+                    rec_seq,
+                })
+            }
+            _ => return None,
+        })
     }
 
     /// What sealing adds to a plaintext.
@@ -193,6 +255,14 @@ impl Key {
         }
         let len = HEADER + body;
         Ok((bytes.len() >= len).then_some(Header { kind, len }))
+    }
+
+    /// Where the record ends that `bytes` begin, as far as they tell: within its header they tell where that ends.
+    pub(super) fn end_of_record(&self, bytes: &[u8]) -> usize {
+        match bytes {
+            &[_, _, _, high, low, ..] => HEADER + usize::from(u16::from_be_bytes([high, low])),
+            _ => HEADER,
+        }
     }
 
     /// The part of a record that is ciphertext, without nonce and tag. Opened, it has the same length.

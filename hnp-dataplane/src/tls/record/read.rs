@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem;
+use std::os::fd::AsFd;
 
 use rustls::AlertDescription;
 
@@ -10,6 +11,8 @@ use super::key::{ALERT, DATA, HANDSHAKE, Header, Key};
 use super::message::{self, Alert, Message};
 use super::write::Writer;
 use super::{FRAGMENT, Keeper, OVERHEAD, RECORDS, RecordError, Wire, with_receive_scratch};
+use crate::tls::ktls;
+use crate::uring::Socket;
 
 /// Records in a row that bring no data.
 const QUIET: u8 = 32;
@@ -28,7 +31,20 @@ pub(super) struct Reader {
     quiet: u8,
     /// The last receive found less than it asked for.
     drained: bool,
+    opens: Opens,
 }
+
+/// Who opens records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opens {
+    Here,
+    /// The kernel, from the next record on that has not been received in part.
+    KernelNext,
+    Kernel,
+}
+
+/// A buffer too small for an alert or for the messages that come behind a handshake: what the kernel opens goes through another.
+const TINY: usize = 64;
 
 /// Bytes that wait for their turn; without a buffer when there are none.
 #[derive(Default)]
@@ -53,6 +69,26 @@ impl Reader {
             end: None,
             quiet: 0,
             drained: false,
+            opens: Opens::Here,
+        }
+    }
+
+    pub(super) fn offload(&mut self, socket: &Socket) {
+        self.opens = Opens::KernelNext;
+        self.hand_over(socket);
+    }
+
+    pub(super) fn is_in_kernel(&self) -> bool {
+        self.opens == Opens::Kernel && self.opened.is_empty() && self.end.is_none()
+    }
+
+    /// Gives the key to the kernel as soon as it can begin with a whole record.
+    fn hand_over(&mut self, socket: &Socket) {
+        if self.opens == Opens::KernelNext && self.received.is_empty() && self.end.is_none() {
+            self.opens = match ktls::give_receive_key(socket.as_fd(), &self.key) {
+                Ok(()) => Opens::Kernel,
+                Err(_) => Opens::Here,
+            };
         }
     }
 
@@ -64,6 +100,7 @@ impl Reader {
         !self.opened.is_empty()
             || self.end.is_some()
             || !self.drained
+            || self.opens == Opens::Kernel
             || !matches!(self.key.parse(self.received.bytes()), Ok(None))
     }
 
@@ -100,7 +137,13 @@ impl Reader {
                 buffer: &mut *buffer,
                 got: 0,
             };
-            if turn.reader.received.is_empty() || !turn.take_received() {
+            let socket = wire.socket();
+            if let Some(socket) = socket {
+                turn.reader.hand_over(socket);
+            }
+            if let Some(socket) = socket.filter(|_| turn.reader.opens == Opens::Kernel) {
+                turn.take_kernel(socket)?;
+            } else if turn.reader.received.is_empty() || !turn.take_received() {
                 turn.take_wire()?;
             }
             let got = turn.got;
@@ -139,7 +182,12 @@ impl<W: Wire> Turn<'_, W> {
             // As much as the caller can take, in whole records if the peer's are full: then nothing is left over.
             let records = (self.buffer.len() / FRAGMENT).clamp(1, RECORDS);
             let full = records * (FRAGMENT + self.reader.key.overhead());
-            let upto = full.max(held + FRAGMENT / 2 + OVERHEAD).min(scratch.len());
+            let upto = match self.reader.opens {
+                // Up to the end of this record: the next is the kernel's.
+                Opens::KernelNext => self.reader.key.end_of_record(&scratch[..held]),
+                _ => full.max(held + FRAGMENT / 2 + OVERHEAD),
+            };
+            let upto = upto.min(scratch.len());
             let received = self.wire.recv(&mut scratch[held..upto]);
             self.reader.drained = !matches!(received, Ok(n) if n == upto - held);
             let filled = match received {
@@ -156,6 +204,63 @@ impl<W: Wire> Turn<'_, W> {
         })
     }
 
+    /// Receives what the kernel has opened.
+    fn take_kernel(&mut self, socket: &Socket) -> io::Result<()> {
+        let mut small = [0; TINY];
+        let aside = self.buffer.len() < TINY;
+        let buffer = if aside {
+            &mut small[..]
+        } else {
+            &mut *self.buffer
+        };
+        let taken = match ktls::receive(socket, buffer) {
+            Ok(None) => Err(RecordError::Truncated),
+            Ok(Some((DATA, len))) if aside => {
+                let (now, later) = small[..len].split_at(len.min(self.buffer.len()));
+                self.buffer[..now.len()].copy_from_slice(now);
+                self.reader.opened = Rest::from(later.to_vec());
+                self.data(now.len())
+            }
+            Ok(Some((DATA, len))) => self.data(len),
+            Ok(Some((kind, len))) => {
+                let plain = buffer[..len].to_vec();
+                self.control(kind, &plain)
+            }
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EBADMSG) => Err(broke(
+                    AlertDescription::BadRecordMac,
+                    "a record that does not decrypt",
+                )),
+                Some(libc::EMSGSIZE) => Err(broke(
+                    AlertDescription::RecordOverflow,
+                    "a record is too long",
+                )),
+                Some(libc::EINVAL) => Err(broke(
+                    AlertDescription::UnexpectedMessage,
+                    "what is no record",
+                )),
+                _ => return Err(error),
+            },
+        };
+        if let Err(error) = taken {
+            self.fail(error);
+        }
+        Ok(())
+    }
+
+    /// The stream ends here, and the peer is told if it is to blame.
+    fn fail(&mut self, error: RecordError) {
+        match error {
+            RecordError::Peer { alert, .. } => self.writer.alert(self.wire, true, alert),
+            RecordError::KeyUpdate => {
+                self.writer
+                    .alert(self.wire, true, AlertDescription::InternalError);
+            }
+            _ => {}
+        }
+        self.reader.end = Some(End::Broken(error));
+    }
+
     /// Opens the complete records of `source` until the buffer is full or the stream ends; returns how far it came.
     fn open_all(&mut self, source: &mut [u8]) -> usize {
         let mut used = 0;
@@ -164,12 +269,7 @@ impl<W: Wire> Turn<'_, W> {
             match self.open_next(record) {
                 Ok(Some(len)) => used += len,
                 Ok(None) => break,
-                Err(error) => {
-                    if let RecordError::Peer { alert, .. } = &error {
-                        self.writer.alert(self.wire, true, *alert);
-                    }
-                    self.reader.end = Some(End::Broken(error));
-                }
+                Err(error) => self.fail(error),
             }
         }
         used
@@ -273,6 +373,12 @@ impl<W: Wire> Turn<'_, W> {
                 Message::Ticket(payload) => self.keeper.store_ticket(&payload)?,
                 Message::KeyUpdate { requested } => {
                     self.reader.key = self.keeper.next_receive_key()?;
+                    if let Some(socket) = self.wire.socket()
+                        && self.reader.opens == Opens::Kernel
+                        && ktls::give_receive_key(socket.as_fd(), &self.reader.key).is_err()
+                    {
+                        return Err(RecordError::KeyUpdate);
+                    }
                     if requested {
                         self.writer.request_update();
                     }

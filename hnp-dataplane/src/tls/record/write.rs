@@ -2,12 +2,15 @@
 
 use std::io::{self, ErrorKind};
 use std::mem;
+use std::os::fd::AsFd;
 
 use rustls::AlertDescription;
 
 use super::key::{ALERT, DATA, HANDSHAKE, Key};
 use super::message::{self, CLOSE_NOTIFY};
 use super::{FRAGMENT, Keeper, OVERHEAD, RECORDS, RecordError, Wire, with_send_scratch};
+use crate::tls::ktls;
+use crate::uring::Socket;
 
 /// The sending direction.
 pub(super) struct Writer {
@@ -21,6 +24,19 @@ pub(super) struct Writer {
     update_due: bool,
     /// Ended by `close_notify` or an alert.
     closed: bool,
+    /// The kernel seals.
+    kernel: bool,
+}
+
+/// What there was no room for at the end.
+#[derive(Debug)]
+pub(crate) enum LastWords {
+    /// Everything is on its way.
+    None,
+    /// Sealed already.
+    Sealed(Vec<u8>),
+    /// The kernel is still to be given its `close_notify`: [`LastWords::send`].
+    Kernel,
 }
 
 /// A record of the caller's bytes.
@@ -41,7 +57,17 @@ impl Writer {
             owed: Vec::new(),
             update_due: false,
             closed: false,
+            kernel: false,
         }
+    }
+
+    pub(super) fn offload(&mut self, socket: &Socket) {
+        let idle = self.out.is_empty() && !self.update_due && !self.closed;
+        self.kernel = idle && ktls::give_send_key(socket.as_fd(), &self.key).is_ok();
+    }
+
+    pub(super) fn is_in_kernel(&self) -> bool {
+        self.kernel && !self.update_due && !self.closed
     }
 
     /// Sends what fits of `bytes`, and returns how many of them the wire has taken with all of their records. What is sealed
@@ -54,6 +80,9 @@ impl Writer {
     ) -> io::Result<usize> {
         if self.closed {
             return Err(RecordError::Closed.into());
+        }
+        if self.kernel {
+            return self.write_to_kernel(wire, bytes, keeper);
         }
         if !self.out.is_empty() {
             let done = self.flush(wire)?;
@@ -124,6 +153,28 @@ impl Writer {
         }
     }
 
+    /// Hands over what the kernel is to seal.
+    fn write_to_kernel(
+        &mut self,
+        wire: &impl Wire,
+        bytes: &[u8],
+        keeper: &mut Keeper,
+    ) -> io::Result<usize> {
+        if let Some(socket) = wire.socket().filter(|_| self.update_due) {
+            ktls::send_record(socket, HANDSHAKE, &message::KEY_UPDATE)?;
+            self.update_due = false;
+            self.key = keeper.next_send_key()?;
+            if ktls::give_send_key(socket.as_fd(), &self.key).is_err() {
+                self.closed = true;
+                return Err(RecordError::KeyUpdate.into());
+            }
+        }
+        match wire.send(bytes) {
+            Err(e) if e.kind() != ErrorKind::WouldBlock => Err(self.broken(e)),
+            other => other,
+        }
+    }
+
     /// Bytes of memory that wait for the wire.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
@@ -142,7 +193,10 @@ impl Writer {
             return;
         }
         let level = if fatal { 2 } else { 1 };
-        if self.queue(ALERT, &[level, alert.into()]).is_ok() {
+        if let Some(socket) = wire.socket().filter(|_| self.kernel) {
+            // A connection that is gone, or full, cannot be told why.
+            let _ = ktls::send_record(socket, ALERT, &[level, alert.into()]);
+        } else if self.queue(ALERT, &[level, alert.into()]).is_ok() {
             // A connection that is gone cannot be told why.
             let _ = self.push(wire);
         }
@@ -150,16 +204,26 @@ impl Writer {
     }
 
     /// Seals and sends `close_notify`; returns what the wire did not take of it and of what was left before.
-    pub(super) fn close(&mut self, wire: &impl Wire) -> io::Result<Vec<u8>> {
-        if !self.closed {
-            self.closed = true;
+    pub(super) fn close(&mut self, wire: &impl Wire) -> io::Result<LastWords> {
+        let first = !mem::replace(&mut self.closed, true);
+        if self.kernel {
+            return match wire.socket().filter(|_| first) {
+                Some(socket) => LastWords::Kernel.send(socket),
+                None => Ok(LastWords::None),
+            };
+        }
+        if first {
             self.queue(ALERT, &CLOSE_NOTIFY)?;
         }
         self.push(wire)?;
         self.owed = Vec::new();
         let mut rest = mem::take(&mut self.out);
         rest.drain(..mem::take(&mut self.sent));
-        Ok(rest)
+        Ok(if rest.is_empty() {
+            LastWords::None
+        } else {
+            LastWords::Sealed(rest)
+        })
     }
 
     /// Seals a record behind what waits to be sent.
@@ -210,5 +274,19 @@ impl Writer {
         self.owed = Vec::new();
         self.sent = 0;
         error
+    }
+}
+
+impl LastWords {
+    /// Tries again what the kernel had no room for; returns what is left.
+    pub(crate) fn send(self, socket: &Socket) -> io::Result<LastWords> {
+        if !matches!(self, LastWords::Kernel) {
+            return Ok(self);
+        }
+        match ktls::send_record(socket, ALERT, &CLOSE_NOTIFY) {
+            Ok(()) => Ok(LastWords::None),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(LastWords::Kernel),
+            Err(e) => Err(e),
+        }
     }
 }
