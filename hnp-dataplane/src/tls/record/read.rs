@@ -226,23 +226,11 @@ impl<W: Wire> Turn<'_, W> {
                 let plain = buffer[..len].to_vec();
                 self.control(kind, &plain)
             }
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EBADMSG) => Err(broke(
-                    AlertDescription::BadRecordMac,
-                    "a record that does not decrypt",
-                )),
-                Some(libc::EMSGSIZE) => Err(broke(
-                    AlertDescription::RecordOverflow,
-                    "a record is too long",
-                )),
-                Some(libc::EINVAL) => Err(broke(
-                    AlertDescription::UnexpectedMessage,
-                    "what is no record",
-                )),
-                _ => return Err(error),
-            },
+            Err(error) => Err(kernel_fault(&error).ok_or(error)?),
         };
         if let Err(error) = taken {
+            // The kernel keeps its error for the next call on this socket, which is to send the alert.
+            let _ = socket.take_error();
             self.fail(error);
         }
         Ok(())
@@ -444,4 +432,18 @@ impl From<Vec<u8>> for Rest {
 fn interleaved() -> RecordError {
     let what = "another record in the midst of a handshake message";
     broke(AlertDescription::UnexpectedMessage, what)
+}
+
+/// What the kernel says of records that are none.
+fn kernel_fault(error: &io::Error) -> Option<RecordError> {
+    let (alert, what) = match error.raw_os_error()? {
+        libc::EBADMSG => (
+            AlertDescription::BadRecordMac,
+            "a record that does not decrypt",
+        ),
+        libc::EMSGSIZE => (AlertDescription::RecordOverflow, "a record is too long"),
+        libc::EINVAL => (AlertDescription::UnexpectedMessage, "what is no record"),
+        _ => return None,
+    };
+    Some(broke(alert, what))
 }
