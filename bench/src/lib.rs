@@ -7,6 +7,7 @@ pub mod child;
 pub mod figures;
 pub mod histogram;
 pub mod interrupt;
+pub mod limits;
 pub mod load;
 pub mod mutual;
 pub mod net;

@@ -2,6 +2,7 @@
 
 mod cpus;
 mod mtls;
+mod records;
 mod serve;
 mod tunnel;
 
@@ -28,6 +29,8 @@ enum Verb {
     Tunnel(tunnel::Tunnel),
     /// Measures mutual TLS: through HNP and through its peers
     Mtls(mtls::Mtls),
+    /// Measures what the machine is able to: TLS records and handshakes in memory
+    Records(records::Records),
     /// Starts a local upstream and HNP, and prints a line to try
     Serve(serve::Serve),
     /// Compares what a round trip costs on several reactors
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Tunnel(tunnel) => interrupt::watch().and_then(|()| tunnel.run()),
         Verb::Mtls(mtls) => interrupt::watch().and_then(|()| mtls.run()),
+        Verb::Records(records) => records.run(),
         Verb::Serve(serve) => interrupt::watch().and_then(|()| serve.run()),
         #[cfg(feature = "reactors")]
         Verb::Reactor(reactors) => interrupt::watch().and_then(|()| reactors.run()),

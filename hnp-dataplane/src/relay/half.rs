@@ -137,7 +137,11 @@ impl<C: Fn(usize)> Half<'_, C> {
             } else if got == scratch.len() {
                 Copied::Full
             } else if from.may_have_more() {
-                Copied::More
+                // Where the kernel does TLS, it may give no more than a record at a time.
+                match got {
+                    SMALL.. => Copied::Full,
+                    _ => Copied::More,
+                }
             } else {
                 Copied::Drained
             })
