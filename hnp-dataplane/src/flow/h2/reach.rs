@@ -265,7 +265,9 @@ impl Exchange<'_> {
             Ok(()) => request.reset(Reason::NO_ERROR),
             Err(Failure::Client(Broken::Reset(reason))) => request.reset(*reason),
             Err(Failure::Client(_)) => request.reset(Reason::CANCEL),
-            Err(Failure::Upstream(Broken::Unprocessed("GOAWAY"))) => lease.retire(),
+            Err(Failure::Upstream(Broken::Unprocessed("GOAWAY") | Broken::Gone(_))) => {
+                lease.retire();
+            }
             Err(Failure::Upstream(_)) => request.reset(Reason::CANCEL),
             Err(Failure::Idle(_)) => {
                 // The connection may be dead without anybody having said so.
@@ -273,7 +275,17 @@ impl Exchange<'_> {
                 lease.retire();
             }
         }
-        carried.map_err(Refused::Failure)
+        match carried {
+            // It died under the request, which may be sent again where that does nothing twice.
+            Err(Failure::Upstream(Broken::Gone(_)))
+                if lease.is_reused() && self.plan.is_idempotent =>
+            {
+                Err(Refused::upstream(Broken::Unprocessed(
+                    "the connection broke",
+                )))
+            }
+            carried => carried.map_err(Refused::Failure),
+        }
     }
 
     async fn over_http1(

@@ -425,6 +425,44 @@ fn the_unprocessed_is_sent_again() {
     );
 }
 
+/// An upstream that goes without a word takes nothing down that may be asked again.
+#[test]
+fn a_connection_that_died_is_replaced() {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+    proxied(
+        HttpProtocol::H2,
+        async |listener| {
+            CONNECTIONS.store(0, SeqCst);
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                CONNECTIONS.fetch_add(1, SeqCst);
+                tokio::task::spawn_local(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    let mut requests = 0;
+                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        requests += 1;
+                        if requests == 2 {
+                            return;
+                        }
+                        respond.send_response(Response::new(()), true).unwrap();
+                    }
+                });
+            }
+        },
+        async |node| {
+            let mut send = node.client().await.ready().await.unwrap();
+            let mut statuses = Vec::new();
+            for request in [get("/"), get("/"), post("/")] {
+                let (response, _) = send.send_request(request, true).unwrap();
+                statuses.push(response.await.unwrap().status().as_u16());
+            }
+            assert_eq!(statuses, [200, 200, 502]);
+            assert_eq!(CONNECTIONS.load(SeqCst), 2);
+        },
+    );
+}
+
 /// Requests of several clients share connections, and no connection has more of them than the upstream allows.
 #[test]
 fn connections_are_shared_up_to_the_upstreams_limit() {

@@ -79,6 +79,8 @@ pub(crate) enum Found {
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Rc<Connection>,
+    /// Others have used the connection before.
+    reused: bool,
 }
 
 /// The right to connect, which nobody else has meanwhile.
@@ -270,11 +272,21 @@ impl Lease {
         connection.open.set(connection.open.get() + 1);
         Lease {
             connection: Rc::clone(connection),
+            reused: false,
         }
     }
 
     fn of(connection: &Rc<Connection>) -> Option<Lease> {
-        connection.has_room().then(|| Lease::new(connection))
+        connection.has_room().then(|| {
+            let mut lease = Lease::new(connection);
+            lease.reused = true;
+            lease
+        })
+    }
+
+    /// Whether others have used the connection before: it may have died since.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
     }
 
     /// Where the connection goes.
