@@ -66,7 +66,10 @@ async fn negotiate(worker: &Rc<Worker>, mut client: Stream, account: &Account) -
         };
         let next = match asked {
             Asked::Tls(hello) => {
-                let server = snapshot.tls.as_deref()?;
+                let Some(server) = snapshot.tls.as_deref() else {
+                    secure::refuse(client, account).await;
+                    return None;
+                };
                 let accepted = secure::accept(worker, &snapshot, server, client, hello, account);
                 let (stream, tls) = Box::pin(accepted).await?;
                 if tls.http2 {

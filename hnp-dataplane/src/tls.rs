@@ -25,7 +25,7 @@ use rustls::crypto::CryptoProvider;
 use crate::config::model::TlsVersion;
 
 pub use client::{Alpn, Client, Clients};
-pub use handshake::{HandshakeError, Hello, accept, connect};
+pub use handshake::{HandshakeError, Hello, accept, connect, refusal};
 pub use handshakes::{Handshakes, Ticket};
 pub use identity::Identity;
 pub use material::{Loaded, Role, TlsConfigError};

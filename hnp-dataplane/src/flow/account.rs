@@ -206,6 +206,16 @@ impl Account {
         self.request.borrow_mut().protocol = Some(protocol);
     }
 
+    /// Its TLS handshake asks for this name, which chooses this endpoint, if it is a dedicated one.
+    pub fn asks_for(&self, server_name: Option<&str>, endpoint: Option<&str>) {
+        let asked = Secured {
+            server_name: server_name.map(Into::into),
+            endpoint: endpoint.map(Into::into),
+            ..Secured::default()
+        };
+        *self.secured.borrow_mut() = Some(Rc::new(asked));
+    }
+
     /// Its TLS handshake is complete: with which dedicated endpoint, if it was one, and who the client is by its certificate.
     pub fn secured(&self, session: &Session, endpoint: Option<&str>, identity: Option<Arc<str>>) {
         let protocol = match session.alpn.as_deref() {

@@ -24,6 +24,7 @@ use crate::policy::{Decision, Engine, Who};
 use crate::relay::Leg;
 use crate::stream::Stream;
 use crate::target::{Host, Target};
+use crate::tls::verify::explain;
 use crate::tls::{Alpn, HandshakeError};
 use crate::uring;
 use crate::worker::{Snapshot, Worker};
@@ -213,7 +214,11 @@ fn tls_failed(error: &HandshakeError) -> Answer {
         }
         _ => (ErrorType::TlsProtocolError, Side::Upstream),
     };
-    let why = format!("the TLS handshake with it failed: {error}");
+    let why = match error {
+        HandshakeError::Tls(error) => explain::upstream(error),
+        other => other.to_string(),
+    };
+    let why = format!("the TLS handshake with it failed: {why}");
     Answer::new(502, error_type, side, why)
 }
 

@@ -198,7 +198,7 @@ fn look(
     };
     match begins.detect(bytes) {
         None => Ok(None),
-        Some(Protocol::Tls) if snapshot.tls.is_some() => whole(Asked::Tls(bytes.to_vec())),
+        Some(Protocol::Tls) => whole(Asked::Tls(bytes.to_vec())),
         Some(Protocol::Http2) if snapshot.modes.any_requests() => {
             whole(Asked::Http2(bytes.to_vec()))
         }

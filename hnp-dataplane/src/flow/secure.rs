@@ -5,6 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::AlertDescription;
+
+use super::accept;
 use super::account::Account;
 use super::modes::Access;
 use super::reverse::Peer;
@@ -13,6 +16,7 @@ use crate::admin::metrics;
 use crate::http::answer::Answer;
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::stream::Stream;
+use crate::tls::verify::explain;
 use crate::tls::{self, Endpoint, HandshakeError, Identity, Server};
 use crate::uring;
 use crate::worker::{Snapshot, Worker};
@@ -40,7 +44,11 @@ pub async fn accept(
     let books = worker.metrics.handshake(metrics::Side::Client);
     let mut chosen = None;
     let handshake = tls::accept(client, received, |hello| {
-        let endpoint = server.choose(hello)?;
+        let name = hello.server_name.as_deref();
+        let endpoint = server
+            .choose(hello)
+            .inspect_err(|_| account.asks_for(name, None))?;
+        account.asks_for(name, endpoint.name.as_deref());
         chosen = Some(Arc::clone(endpoint));
         Ok(Arc::clone(&endpoint.config))
     });
@@ -76,6 +84,16 @@ pub async fn accept(
         http2,
     };
     Some((stream.into(), secured))
+}
+
+/// Refuses a client that begins TLS where there is none. It is told so in its own language.
+pub async fn refuse(client: Stream, account: &Account) {
+    account.closed(ClosedBy::Hnp, "tls_unsupported");
+    account.detail(
+        "the client begins with TLS, and this listener has none: set [listener.tls], or let the client use http://"
+            .to_owned(),
+    );
+    accept::answer_and_close(client, &tls::refusal(AlertDescription::HandshakeFailure)).await;
 }
 
 /// A handshake within its time, and within the number of them that there may be.
@@ -120,12 +138,18 @@ impl Failure {
             Failure::Handshake(HandshakeError::Closed | HandshakeError::Io(_)) => {
                 (ClosedBy::Client, "tls_aborted")
             }
+            Failure::Handshake(HandshakeError::Tls(rustls::Error::AlertReceived(_))) => {
+                (ClosedBy::Client, "tls_refused")
+            }
             Failure::Handshake(_) => (ClosedBy::Hnp, "tls_failed"),
             Failure::Slow(_) => (ClosedBy::Hnp, "tls_timeout"),
             Failure::Evicted(_) => (ClosedBy::Hnp, "tls_limit"),
         };
         account.closed(by, reason);
         account.detail(match self {
+            Failure::Handshake(HandshakeError::Tls(error)) => {
+                format!("the TLS handshake failed: {}", explain::client(error))
+            }
             Failure::Handshake(error) => format!("the TLS handshake failed: {error}"),
             Failure::Slow(limit) => {
                 format!("the TLS handshake was not complete within {limit:?} (timeouts.handshake)")

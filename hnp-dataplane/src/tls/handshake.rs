@@ -23,6 +23,8 @@ use super::TlsStream;
 use crate::stream::Stream;
 use buffers::Buffers;
 
+pub use hello::refusal;
+
 /// What a client says before a configuration is chosen for it.
 #[derive(Debug, Clone)]
 pub struct Hello {
@@ -77,7 +79,7 @@ async fn accept_on(
         let config = match choose(&hello) {
             Ok(config) => config,
             Err(alert) => {
-                buffers.outgoing.extend_from_slice(&hello::refusal(alert));
+                buffers.outgoing.extend_from_slice(&refusal(alert));
                 return Err(HandshakeError::UnknownName(hello.server_name));
             }
         };

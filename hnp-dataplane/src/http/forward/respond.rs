@@ -1,6 +1,7 @@
 //! The way back: heads judged and written anew, content passed on as it comes.
 
 use std::cell::RefCell;
+use std::io;
 
 use super::Gate;
 use super::buffer::Buffer;
@@ -11,6 +12,8 @@ use crate::http::head::BodyFraming;
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::http::response::{ResponseHead, ResponseParser};
 use crate::stream::Stream;
+use crate::tls::RecordError;
+use crate::tls::verify::explain;
 
 /// Interim responses that one request may get.
 const INTERIM_LIMIT: usize = 32;
@@ -112,9 +115,7 @@ impl<G: Gate> Response<'_, G> {
                     self.shared.touch();
                 }
                 Ok(0) if input.is_empty() => return Err(self.silent("closed the connection")),
-                Err(error) if input.is_empty() => {
-                    return Err(self.silent(&format!("cut the connection ({error})")));
-                }
+                Err(error) if input.is_empty() => return Err(self.cut(&error)),
                 Ok(0) => {
                     let why =
                         "the upstream closed the connection in the midst of its response's head";
@@ -234,6 +235,27 @@ impl<G: Gate> Response<'_, G> {
     fn silent(&self, what: &str) -> Failure {
         let why = format!("the upstream {what} before it sent a response");
         let answer = Answer::new(502, ErrorType::ConnectionTerminated, Side::Upstream, why);
+        self.nothing(answer)
+    }
+
+    /// The connection broke before anything came. In TLS 1.3 that is how a manager refuses the client certificate: its side of the
+    /// handshake ends after HNP's (RFC 8446 appendix E.1.2).
+    fn cut(&self, error: &io::Error) -> Failure {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let Some(RecordError::Alert(alert)) = inner else {
+            return self.silent(&format!("cut the connection ({error})"));
+        };
+        let why = explain::upstream(&rustls::Error::AlertReceived(*alert));
+        let why = format!("the TLS handshake with the upstream failed: {why}");
+        self.nothing(Answer::new(
+            502,
+            ErrorType::TlsAlertReceived,
+            Side::Upstream,
+            why,
+        ))
+    }
+
+    fn nothing(&self, answer: Answer) -> Failure {
         // Who has sent an interim response has begun to work on the request.
         if self.shared.heard.get() {
             Failure::Fault(answer)

@@ -56,8 +56,14 @@ fn feed(
                 }));
             }
             Err((error, mut alert)) => {
+                let before = buffers.outgoing.len();
                 // Writing to memory cannot fail.
                 let _ = alert.write_all(&mut buffers.outgoing);
+                // For what is no message at all, rustls has no alert.
+                if buffers.outgoing.len() == before {
+                    let alert = refusal(AlertDescription::DecodeError);
+                    buffers.outgoing.extend_from_slice(&alert);
+                }
                 return Err(error.into());
             }
         }
@@ -66,6 +72,7 @@ fn feed(
 }
 
 /// A fatal alert before there are keys.
-pub(super) fn refusal(alert: AlertDescription) -> [u8; 7] {
+#[must_use]
+pub fn refusal(alert: AlertDescription) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, alert.into()]
 }
