@@ -14,6 +14,7 @@ pub mod client;
 pub mod dns;
 pub mod exchange;
 pub mod manager;
+pub mod material;
 pub mod node;
 pub mod origin;
 pub mod parent;

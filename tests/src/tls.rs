@@ -1,5 +1,7 @@
 //! A TLS client that shows any certificate it is told to and says how it was refused.
 
+pub mod sessions;
+
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -119,6 +121,12 @@ impl Tls {
     pub fn anonymous(mut self) -> Tls {
         self.config.enable_sni = false;
         self
+    }
+
+    /// As rustls takes it.
+    #[must_use]
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::new(self.config.clone())
     }
 
     /// Connects to `address` and asks for `name`. In TLS 1.3 a server that does not like the certificate says so only after this.

@@ -90,6 +90,21 @@ impl Authority {
         }
     }
 
+    /// An authority that was made elsewhere.
+    ///
+    /// # Panics
+    /// When the files hold none.
+    #[must_use]
+    pub fn read(certificate: &Path, key: &Path) -> Authority {
+        let pair = Pair::read(certificate, key);
+        let key = KeyPair::from_pem(&pair.key).unwrap();
+        Authority {
+            certificate: pair.chain().remove(0),
+            issuer: Issuer::from_ca_cert_pem(&pair.certificate, key).unwrap(),
+            pem: pair.certificate,
+        }
+    }
+
     /// Its certificate in PEM.
     #[must_use]
     pub fn pem(&self) -> &str {
@@ -100,6 +115,12 @@ impl Authority {
     #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// Its key in PEM.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// A certificate for a server of these names.
@@ -167,7 +188,7 @@ impl Authority {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::write(path("ca.crt"), &self.pem).unwrap();
-        fs::write(path("ca.key"), self.issuer.key().serialize_pem()).unwrap();
+        fs::write(path("ca.key"), self.key_pem()).unwrap();
         fs::write(path("empty.cnf"), "[v3_req]\n").unwrap();
         let openssl = |arguments: &[&str]| {
             let mut command = Command::new("openssl");
