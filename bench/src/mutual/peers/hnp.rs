@@ -1,4 +1,4 @@
-//! HNP, with its access log on, as it is by default; the lines go nowhere. One port serves everything.
+//! HNP, without an access log, as the others. One port serves everything.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::mutual::pki::NAME;
 
 pub(super) const PEER: Peer = Peer {
     name: "hnp",
-    about: "workers = 1, access log to /dev/null; its tunnel: CONNECT over TLS",
+    about: "workers = 1, no access log; its tunnel: CONNECT over TLS",
     prepare,
 };
 
@@ -40,6 +40,9 @@ server-name = "{NAME}"
 
 [admin]
 address = "{admin}"
+
+[log]
+access = false
 
 [[policy.allow]]
 cidrs = ["127.0.0.0/8"]
