@@ -6,7 +6,7 @@ use time::Duration;
 
 use super::handshake::{TLS12, TLS13, client, with};
 use super::pki::{Authority, Leaf, Pki, Shown};
-use crate::config::model::{ClientAuth, Config, ListenerTls, TlsVersion};
+use crate::config::model::{ClientAuth, Config, ListenerTls, Mode, TlsVersion};
 use crate::tls::Server;
 
 /// What a client shows, and what comes of it: its name, or an alert.
@@ -37,6 +37,7 @@ pub(super) fn listener(pki: &Pki, auth: ClientAuth) -> ListenerTls {
 
 pub(super) fn config(tls: ListenerTls) -> Config {
     let mut config = Config::default();
+    config.modes = vec![Mode::EndToEndMtls];
     config.listener.tls = Some(tls);
     config
 }

@@ -10,7 +10,7 @@ use rustls::{AlertDescription as Alert, Error, RootCertStore, ServerConfig};
 use super::clients::{config, listener};
 use super::handshake::{Outcome, run};
 use super::pki::{Authority, Pki, Shown};
-use crate::config::model::{ClientAuth, Config, HttpProtocol, Parent, TlsVersion, Upstream};
+use crate::config::model::{ClientAuth, Config, HttpProtocol, Mode, Parent, TlsVersion, Upstream};
 use crate::tls::verify::explain;
 use crate::tls::{Alpn, Clients, Server, provider};
 
@@ -85,6 +85,24 @@ fn the_guides_certificate_is_shown() {
         let session = outcome.session.unwrap();
         assert_eq!(session.alpn.as_deref(), Some(b"h2".as_slice()));
     }
+}
+
+#[test]
+fn http2_is_not_offered_where_only_tunnels_are_served() {
+    let pki = Pki::new();
+    let authority = Authority::named("Servers");
+    authority.server("app.test").write(&pki, "server.pem");
+    pki.write("servers.crt", &authority.pem);
+    let mut config = config(listener(&pki, ClientAuth::Off));
+    config.modes = vec![Mode::Tunnel];
+    let server = Server::compile(&config, None).unwrap().unwrap();
+    let endpoint = server.endpoints().next().unwrap();
+    let mut upstream = upstream("https://app.test");
+    upstream.ca = vec![pki.path("servers.crt")];
+    let clients = Clients::compile(&with(upstream), None).unwrap();
+    let outcome = handshake(&clients, "app.test", &endpoint.config);
+    let session = outcome.session.unwrap();
+    assert_eq!(session.alpn.as_deref(), Some(b"http/1.1".as_slice()));
 }
 
 #[test]
