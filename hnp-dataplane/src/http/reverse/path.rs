@@ -161,3 +161,114 @@ fn after_authority<'a>(route: &Route, url: &'a [u8]) -> Option<&'a [u8]> {
     let target = crate::target::Target::parse_authority_or(authority, port).ok()?;
     (given.eq_ignore_ascii_case(scheme) && target == origin.target).then_some(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(prefix: &str, base: &str, target: &str) -> Option<String> {
+        let mut out = Vec::new();
+        write(base, beneath(prefix, base, target)?, &mut out);
+        Some(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn the_prefix_ends_where_a_segment_ends() {
+        for (prefix, base, target, expected) in [
+            ("", "", "/", Some("/")),
+            ("", "", "/a?b", Some("/a?b")),
+            ("", "", "//a/../..", Some("//a/../..")),
+            ("", "/base", "/", Some("/base/")),
+            ("", "/base", "/a?b", Some("/base/a?b")),
+            ("/acme", "", "/acme", Some("/")),
+            ("/acme", "", "/acme/", Some("/")),
+            ("/acme", "", "/acme?x=/", Some("/?x=/")),
+            ("/acme", "", "/acme/x?y", Some("/x?y")),
+            ("/acme", "", "/acme//x", Some("//x")),
+            ("/acme", "/base", "/acme", Some("/base")),
+            ("/acme", "/base", "/acme?x", Some("/base?x")),
+            ("/acme", "/base", "/acme/x", Some("/base/x")),
+            ("/acme/v1", "", "/acme/v1/x", Some("/x")),
+            ("/acme", "", "/acmex", None),
+            ("/acme", "", "/acme%2fx", None),
+            ("/acme", "", "/acme;x", None),
+            ("/acme", "", "/Acme/x", None),
+            ("/acme", "", "/%61cme/x", None),
+            ("/acme", "", "//acme/x", None),
+            ("/acme", "", "/x/acme", None),
+            ("/acme", "", "/", None),
+            ("/acme", "", "/?/acme", None),
+        ] {
+            assert_eq!(
+                sent(prefix, base, target).as_deref(),
+                expected,
+                "{prefix} {base} {target}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_spelling_of_dots_leads_out() {
+        for path in [
+            "/..",
+            "/../x",
+            "/a/../../x",
+            "/./../x",
+            "//../x",
+            "/a/..//../x",
+            "/%2e%2e/x",
+            "/.%2E/x",
+            "/%2E./x",
+            "/..%2fx",
+            "/..%5cx",
+            "/..\\x",
+            "/a\\..\\..\\x",
+            "/%252e%252e/x",
+            "/%25252e./x",
+            "/..%252fx",
+            "/..;/x",
+            "/..;a=b/x",
+            "/;/../../x",
+            "/a%2f../../x",
+            "/a%2f..%2f..",
+            "/..%00",
+            "/..%00x/y",
+            "/%00../x",
+            "/a/b/../../../x",
+            "/..?x",
+        ] {
+            assert_eq!(
+                beneath("/acme", "", &format!("/acme{path}")),
+                None,
+                "{path}"
+            );
+            assert_eq!(beneath("", "/base", path), None, "{path}");
+        }
+        for path in [
+            "/a/..",
+            "/a/../x",
+            "/a/./b/../../x",
+            "/...",
+            "/..a",
+            "/a..",
+            "/.",
+            "/./",
+            "/%2e",
+            "/a%2fb",
+            "/100%",
+            "/%zz",
+            "/%2",
+            "/a;b/..",
+            "/.well-known/x",
+            "/x?y=/../../z",
+            "/a%20b/..",
+            "/%2e%2e%2e/x",
+        ] {
+            assert_eq!(
+                beneath("/acme", "", &format!("/acme{path}")),
+                Some(path),
+                "{path}"
+            );
+        }
+    }
+}
