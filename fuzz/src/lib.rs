@@ -2,4 +2,5 @@
 
 pub mod certificates;
 pub mod first_bytes;
+pub mod framing;
 pub mod oracle;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use socket2::{Domain, Socket, Type};
 
 use crate::random::Random;
-use crate::{DEADLINE, client, wait};
+use crate::{DEADLINE, client, exchange, wait};
 
 /// An upstream. Dropping it stops it and closes its connections.
 #[derive(Debug)]
@@ -243,6 +243,30 @@ impl Accepted {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream
+    }
+
+    /// The next connection over which a request comes, and its head. HNP's probe of its upstream sends none.
+    ///
+    /// # Panics
+    /// When none comes.
+    #[must_use]
+    pub fn request(&self) -> (TcpStream, String) {
+        loop {
+            let mut stream = self.next();
+            if let Some(head) = exchange::read_head(&mut stream).unwrap() {
+                return (stream, head);
+            }
+        }
+    }
+
+    /// Connections that have come, have brought something, and that nobody has taken; they are taken now, and closed.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let spoke = |stream: &TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            stream.peek(&mut [0]).is_ok_and(|n| n > 0)
+        };
+        self.0.try_iter().filter(spoke).count()
     }
 }
 

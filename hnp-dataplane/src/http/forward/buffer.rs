@@ -104,8 +104,8 @@ impl Buffer {
         let asked = room.len();
         let read = stream.try_read(room);
         self.dry = match &read {
-            // Less than asked for is all there was; TLS reads record by record.
-            Ok(n) => *n < asked && stream.session().is_none(),
+            // Less than asked for is all there was.
+            Ok(n) => *n < asked && !stream.may_have_more(),
             Err(e) => e.kind() == io::ErrorKind::WouldBlock,
         };
         let n = read?;

@@ -224,7 +224,7 @@ impl<'g, G: Gate, D: Future<Output = ()>> Connection<'g, G, D> {
             .run(&mut self.input, &mut upstream, &mut self.alarm)
             .await;
             if matches!(done.result, Err(Failure::Silent(_))) && reused && done.may_repeat {
-                // The kept connection died under the request; nobody has seen any of a response. Another kept one may have died alike.
+                // The kept connection died under the request; nobody has seen any of a response.
                 continue;
             }
             self.count_up(done.up);
@@ -244,7 +244,8 @@ impl<'g, G: Gate, D: Future<Output = ()>> Connection<'g, G, D> {
                 }
                 Ok(kept) => {
                     self.gate.finished(&exchange(ExchangeEnd::Complete));
-                    if kept.upstream {
+                    // What follows a response nobody has asked for.
+                    if kept.upstream && upstream.input.is_empty() {
                         upstream.input.release();
                         self.gate.keep(hop, upstream);
                     } else {

@@ -1,0 +1,715 @@
+//! The reverse proxy for HTTP/1.1, before an upstream in plaintext: what the upstream sees, what is streamed, what is used again and what
+//! is sent again.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hnp_tests::exchange::{self, Response, header, read_head, read_response, read_response_head};
+use hnp_tests::server::{Accepted, Received, expected, hex, receive};
+use hnp_tests::{DEADLINE, Node, Server, bin, origin, process, random, wait};
+use nix::sys::signal::Signal;
+use sha2::{Digest, Sha256};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const GIB: u64 = 1 << 30;
+
+/// A node before this server; `more` is laid over its configuration.
+fn before(server: &Server, path: &str, more: &str) -> Node {
+    let config = format!(
+        "modes = [\"reverse-proxy\"]\n[upstream]\nurl = \"http://{}{path}\"\n",
+        server.address()
+    );
+    Node::builder().config(&config).config(more).start()
+}
+
+fn open(node: &Node) -> TcpStream {
+    let stream = TcpStream::connect(node.address()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+fn ask(stream: &mut TcpStream, request: &str) -> Response {
+    stream.write_all(request.as_bytes()).unwrap();
+    read_response(stream).unwrap()
+}
+
+/// Sends a request on a connection of its own and takes it at the upstream.
+fn handed(node: &Node, accepted: &Accepted, request: &str) -> (TcpStream, TcpStream, String) {
+    let mut client = open(node);
+    client.write_all(request.as_bytes()).unwrap();
+    let (upstream, head) = accepted.request();
+    (client, upstream, head)
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n")
+}
+
+#[test]
+fn the_upstream_sees_a_request_of_its_own() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "/base", "[reverse-proxy]\nprefix = \"/acme\"\n");
+    let (mut client, mut upstream, head) = handed(
+        &node,
+        &accepted,
+        "GET /acme/a?b=c HTTP/1.1\r\nHost: gateway.test:7777\r\nUser-Agent: x\r\nConnection: X-Hop, keep-alive\r\nX-Hop: 1\r\n\
+         X-Forwarded-For: 10.1.1.1\r\nForwarded: for=evil\r\nX-Forwarded-Client-Cert: Hash=evil\r\nssl-client-cert: evil\r\n\
+         Proxy-Authorization: Basic eDp5\r\nTE: trailers\r\nX-Kept: 2\r\n\r\n",
+    );
+    assert!(head.starts_with("GET /base/a?b=c HTTP/1.1\r\n"), "{head}");
+    let authority = server.address().to_string();
+    for (name, value) in [
+        ("host", authority.as_str()),
+        ("user-agent", "x"),
+        ("x-kept", "2"),
+        ("te", "trailers"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "gateway.test:7777"),
+        (
+            "forwarded",
+            "for=127.0.0.1;proto=http;host=\"gateway.test:7777\"",
+        ),
+        ("via", "1.1 hnp"),
+    ] {
+        assert_eq!(header(&head, name), Some(value), "{name}: {head}");
+    }
+    for gone in [
+        "x-hop",
+        "x-forwarded-client-cert",
+        "ssl-client-cert",
+        "proxy-authorization",
+    ] {
+        assert_eq!(header(&head, gone), None, "{head}");
+    }
+    assert!(
+        !head.contains("evil") && !head.contains("10.1.1.1"),
+        "{head}"
+    );
+    write!(
+        upstream,
+        "HTTP/1.1 302 Found\r\nLocation: http://{authority}/base/login\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 0\r\n\r\n"
+    )
+    .unwrap();
+    let response = read_response(&mut client).unwrap();
+    assert_eq!(response.status, 302);
+    assert_eq!(
+        response.header("location"),
+        Some("/acme/login"),
+        "{response:?}"
+    );
+    assert_eq!(response.header("x-hop"), None, "{response:?}");
+}
+
+#[test]
+fn what_is_not_beneath_the_prefix_never_reaches_the_upstream() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "[reverse-proxy]\nprefix = \"/acme\"\n");
+    for path in [
+        "/",
+        "/acmex",
+        "/acme/../secret",
+        "/acme/%2e%2e/secret",
+        "/%61cme",
+        "/acme/..;/secret",
+    ] {
+        let response = ask(&mut open(&node), &get(path));
+        response.expect_refusal(404, "http_request_error", &["/acme"]);
+    }
+    assert_eq!(accepted.waiting(), 0);
+}
+
+#[test]
+fn many_clients_share_few_connections() {
+    let (server, connections) = counting();
+    let node = before(&server, "", "workers = 1\n");
+    for seed in 0..40 {
+        let mut client = open(&node);
+        for (turn, kind) in ["bytes", "chunked"].into_iter().enumerate() {
+            let length = 1000 * turn as u64 + seed;
+            let response = ask(&mut client, &get(&format!("/{kind}/{seed}/{length}")));
+            assert_eq!(receive(response.body.as_slice()), expected(seed, length));
+        }
+    }
+    let used = || connections.load(Ordering::SeqCst);
+    assert_eq!(used(), 1, "one request at a time needs one connection");
+    // Those that ask at one time have one each, and leave them for those that come after.
+    let mut clients: Vec<_> = (0..8).map(|_| open(&node)).collect();
+    for _ in 0..3 {
+        for client in &mut clients {
+            client.write_all(get("/events/3").as_bytes()).unwrap();
+        }
+        for client in &mut clients {
+            assert_eq!(read_response(client).unwrap().status, 200);
+        }
+    }
+    assert!(used() <= 8, "{}", used());
+}
+
+/// An origin that counts the connections over which a request has come.
+fn counting() -> (Server, Arc<AtomicUsize>) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let server = Server::start(move |mut stream| {
+        let mut first = true;
+        origin::serve_observed(&mut stream, |_| {
+            if std::mem::take(&mut first) {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    });
+    (server, connections)
+}
+
+#[test]
+fn what_idles_too_long_is_closed() {
+    let server = origin::plain();
+    let node = before(&server, "", "[timeouts]\nupstream-idle = \"100ms\"\n");
+    assert_eq!(ask(&mut open(&node), &get("/head")).status, 200);
+    server.await_idle();
+}
+
+#[test]
+fn a_drain_closes_what_idles() {
+    let server = origin::plain();
+    let mut node = before(&server, "", "");
+    assert_eq!(ask(&mut open(&node), &get("/head")).status, 200);
+    node.signal(Signal::SIGTERM);
+    assert_eq!(node.exit_code(), 0);
+    server.await_idle();
+}
+
+#[test]
+fn an_upstream_that_hangs_up_in_between_is_not_used_again() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "workers = 1\n");
+    let mut client = open(&node);
+    for turn in 0..20 {
+        let post = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{turn:02}");
+        client.write_all(post.as_bytes()).unwrap();
+        let (mut upstream, _) = accepted.request();
+        upstream.read_exact(&mut [0; 2]).unwrap();
+        upstream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .unwrap();
+        // It promised to stay. Not before the response is complete does it go.
+        let response = read_response(&mut client).unwrap();
+        assert_eq!(response.text(), "ok");
+        drop(upstream);
+        // The FIN of a socket on this machine is in the other's queue when close() returns.
+    }
+}
+
+/// Serves one request on a connection that is then kept, and takes the next one on it without a word.
+fn die_under_the_second(client: &mut TcpStream, accepted: &Accepted, second: &str) -> String {
+    client.write_all(get("/first").as_bytes()).unwrap();
+    let (mut upstream, _) = accepted.request();
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    assert_eq!(read_response(client).unwrap().status, 200);
+    client.write_all(second.as_bytes()).unwrap();
+    let head = read_head(&mut upstream).unwrap().unwrap();
+    let mut content = vec![0; header(&head, "content-length").map_or(0, |n| n.parse().unwrap())];
+    upstream.read_exact(&mut content).unwrap();
+    head
+}
+
+#[test]
+fn what_can_be_done_twice_is_sent_again() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "workers = 1\n");
+    for second in [
+        get("/second"),
+        "PUT /second HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "DELETE /second HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+    ] {
+        let mut client = open(&node);
+        let first = die_under_the_second(&mut client, &accepted, &second);
+        let (mut upstream, again) = accepted.request();
+        assert_eq!(again, first);
+        if first.starts_with("PUT") {
+            let mut content = [0; 5];
+            upstream.read_exact(&mut content).unwrap();
+            assert_eq!(&content, b"hello");
+        }
+        upstream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n2")
+            .unwrap();
+        assert_eq!(read_response(&mut client).unwrap().text(), "2");
+    }
+}
+
+#[test]
+fn what_does_something_is_sent_once() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "workers = 1\n");
+    for second in [
+        "POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        "PATCH /second HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+    ] {
+        let mut client = open(&node);
+        die_under_the_second(&mut client, &accepted, second);
+        let response = read_response(&mut client).unwrap();
+        response.expect_refusal(502, "connection_terminated", &["upstream"]);
+        assert_eq!(accepted.waiting(), 0, "{second}");
+    }
+}
+
+#[test]
+fn a_request_that_was_answered_in_part_is_not_sent_again() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "workers = 1\n");
+    for part in [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\n",
+        "HTT",
+    ] {
+        let mut client = open(&node);
+        client.write_all(get("/first").as_bytes()).unwrap();
+        let (mut upstream, _) = accepted.request();
+        upstream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        assert_eq!(read_response(&mut client).unwrap().status, 200);
+        client.write_all(get("/second").as_bytes()).unwrap();
+        read_head(&mut upstream).unwrap().unwrap();
+        upstream.write_all(part.as_bytes()).unwrap();
+        drop(upstream);
+        let mut response = read_response(&mut client).unwrap();
+        while response.status < 200 {
+            response = read_response(&mut client).unwrap();
+        }
+        assert_eq!(response.status, 502, "{part:?}");
+        assert_eq!(accepted.waiting(), 0, "{part:?}");
+    }
+}
+
+#[test]
+fn content_is_streamed_both_ways() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "");
+    let (mut client, mut upstream, head) = handed(
+        &node,
+        &accepted,
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    );
+    assert_eq!(header(&head, "transfer-encoding"), Some("chunked"));
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")
+        .unwrap();
+    assert_eq!(read_response_head(&mut client).unwrap().status, 200);
+    // Each piece has come before the next is sent, in both directions.
+    for turn in 0..50 {
+        let up = format!("4\r\nu{turn:03}\r\n");
+        let down = format!("4\r\nd{turn:03}\r\n");
+        client.write_all(up.as_bytes()).unwrap();
+        assert_eq!(read_some(&mut upstream, up.len()), up);
+        upstream.write_all(down.as_bytes()).unwrap();
+        assert_eq!(read_some(&mut client, down.len()), down);
+    }
+    for (from, to) in [(&mut client, &mut upstream)] {
+        from.write_all(b"0\r\nX-Sum: 1\r\n\r\n").unwrap();
+        assert_eq!(read_some(to, 15), "0\r\nX-Sum: 1\r\n\r\n");
+        to.write_all(b"0\r\nX-Sum: 2\r\n\r\n").unwrap();
+        assert_eq!(read_some(from, 15), "0\r\nX-Sum: 2\r\n\r\n");
+    }
+}
+
+fn read_some(stream: &mut TcpStream, length: usize) -> String {
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_client_that_waits_for_100_is_told_by_the_upstream() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "");
+    let request = "PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    let (mut client, mut upstream, head) = handed(&node, &accepted, request);
+    assert_eq!(header(&head, "expect"), Some("100-continue"));
+    upstream
+        .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+        .unwrap();
+    assert_eq!(read_response_head(&mut client).unwrap().status, 100);
+    client.write_all(b"hello").unwrap();
+    assert_eq!(read_some(&mut upstream, 5), "hello");
+    upstream
+        .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+        .unwrap();
+    assert_eq!(read_response_head(&mut client).unwrap().status, 204);
+
+    // Refused: no content is waited for, and the connection ends, for it may or may not follow.
+    let (mut client, mut upstream, _) = handed(&node, &accepted, request);
+    upstream
+        .write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+        .unwrap();
+    let response = read_response(&mut client).unwrap();
+    assert_eq!(
+        (response.status, response.header("connection")),
+        (413, Some("close"))
+    );
+}
+
+#[test]
+fn interim_responses_pass() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "");
+    let (mut client, mut upstream, _) = handed(&node, &accepted, &get("/"));
+    upstream
+        .write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+        .unwrap();
+    let hints = read_response_head(&mut client).unwrap();
+    assert_eq!(
+        (hints.status, hints.header("link")),
+        (103, Some("</style.css>"))
+    );
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .unwrap();
+    assert_eq!(read_response(&mut client).unwrap().text(), "ok");
+}
+
+#[test]
+fn responses_without_content_leave_the_connection_in_step() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "workers = 1\n");
+    let mut client = open(&node);
+    let mut upstream: Option<TcpStream> = None;
+    for (method, head) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\n\r\n",
+        ),
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ] {
+        write!(client, "{method} / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let upstream = match &mut upstream {
+            Some(upstream) => {
+                read_head(upstream).unwrap().unwrap();
+                upstream
+            }
+            none => none.insert(accepted.request().0),
+        };
+        upstream.write_all(head.as_bytes()).unwrap();
+        let got = read_response_head(&mut client).unwrap();
+        assert_eq!(
+            header(&got.head, "content-length"),
+            header(head, "content-length"),
+            "{head}"
+        );
+    }
+    assert_eq!(accepted.waiting(), 0, "all went over one connection");
+}
+
+#[test]
+fn a_switch_of_protocols_becomes_a_relay() {
+    let server = origin::plain();
+    let node = before(&server, "", "");
+    let mut client = open(&node);
+    // What follows the head at once is not lost.
+    client
+        .write_all(b"GET /websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly")
+        .unwrap();
+    let head = read_response_head(&mut client).unwrap();
+    assert_eq!(
+        (head.status, head.header("upgrade")),
+        (101, Some("websocket"))
+    );
+    assert_eq!(read_some(&mut client, 5), "early");
+    client.write_all(b"late").unwrap();
+    assert_eq!(read_some(&mut client, 4), "late");
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let server = origin::plain();
+    let node = before(&server, "", "");
+    let mut client = open(&node);
+    let all: String = (0..20)
+        .map(|seed| get(&format!("/bytes/{seed}/100")))
+        .collect();
+    client.write_all(all.as_bytes()).unwrap();
+    for seed in 0..20 {
+        let response = read_response(&mut client).unwrap();
+        assert_eq!(
+            receive(response.body.as_slice()),
+            expected(seed, 100),
+            "{seed}"
+        );
+    }
+}
+
+#[test]
+fn a_reload_holds_for_the_next_request_of_a_connection() {
+    let old = origin::plain();
+    let new_asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&new_asked);
+    let new = Server::start(move |mut stream| {
+        origin::serve_observed(&mut stream, |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+    });
+    let mut node = before(&old, "", "workers = 1\n");
+    let mut client = open(&node);
+    assert_eq!(ask(&mut client, &get("/head")).status, 200);
+    node.rewrite_config(&format!(
+        "[upstream]\nurl = \"http://{}/\"\n",
+        new.address()
+    ));
+    node.signal(Signal::SIGHUP);
+    wait::until("the new upstream to be asked", || {
+        assert_eq!(ask(&mut client, &get("/head")).status, 200);
+        match new_asked.load(Ordering::SeqCst) {
+            0 => Err("it is not".to_owned()),
+            _ => Ok(()),
+        }
+    });
+    // Nothing leads to the old one any more.
+    old.await_idle();
+}
+
+fn without_proxies(command: &mut Command) -> &mut Command {
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
+    command
+}
+
+fn curl() -> Command {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--fail", "--max-time", "100"]);
+    without_proxies(&mut curl);
+    curl
+}
+
+#[test]
+fn curl_downloads_a_gibibyte() {
+    let server = origin::plain();
+    let node = before(&server, "", "");
+    let seed = random::seed() >> 32;
+    for kind in ["bytes", "chunked"] {
+        let mut curl = curl();
+        curl.arg(format!("{}/{kind}/{seed}/{GIB}", node.url()));
+        let report = |received: &Received| format!("{received:?}").into_bytes();
+        let outcome = process::run_with(&mut curl, LIMIT, Stdio::null(), move |stdout| {
+            report(&receive(stdout))
+        });
+        assert_eq!(
+            outcome.success().into_bytes(),
+            report(&expected(seed, GIB)),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn a_gibibyte_goes_up() {
+    let server = origin::plain();
+    let node = before(&server, "", "");
+    let seed = random::seed() >> 32;
+    let mut client = open(&node);
+    write!(
+        client,
+        "POST /digest HTTP/1.1\r\nHost: a\r\nContent-Length: {GIB}\r\n\r\n"
+    )
+    .unwrap();
+    hnp_tests::server::send_random(&mut client, seed, GIB).unwrap();
+    let response = read_response(&mut client).unwrap();
+    assert_eq!(
+        (response.status, response.text()),
+        (200, expected(seed, GIB).digest)
+    );
+}
+
+#[test]
+fn curl_uploads_with_a_length_and_in_chunks() {
+    let server = origin::plain();
+    let node = before(&server, "", "");
+    let file = node.directory().join("upload");
+    let content = random::Random::new(random::seed()).bytes(10_000_019);
+    fs::write(&file, &content).unwrap();
+    for coding in ["", "Transfer-Encoding: chunked"] {
+        let mut curl = curl();
+        curl.args(["--header", coding, "--upload-file"]).arg(&file);
+        curl.arg(format!("{}/digest", node.url()));
+        let digest = process::run(&mut curl, LIMIT).success();
+        assert_eq!(digest, hex(&Sha256::digest(&content)), "{coding}");
+    }
+}
+
+fn python(library: &str, node: &Node, seed: u64) -> String {
+    let program = bin::target_directory().join("venv/bin/python");
+    assert!(
+        program.exists(),
+        "{} is missing: run `cargo xtask test`",
+        program.display()
+    );
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/reverse_client.py");
+    let mut command = Command::new(program);
+    command
+        .arg("-B")
+        .arg(script)
+        .args([library, &node.url(), &seed.to_string()]);
+    process::run(without_proxies(&mut command), LIMIT).success()
+}
+
+#[test]
+fn python_clients() {
+    let server = origin::plain();
+    let node = before(&server, "", "");
+    let seed = random::seed() >> 32;
+    let download = expected(seed, 1_000_003).digest;
+    let upload: Vec<u8> = (0..1 << 20).map(|i: u32| i as u8).collect();
+    let upload = hex(&Sha256::digest(upload));
+    for library in ["requests", "httpx"] {
+        let output = python(library, &node, seed);
+        let reported: BTreeMap<&str, &str> = output
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .collect();
+        let all = [
+            ("http", download.as_str()),
+            ("chunked", &download),
+            ("until-close", &download),
+            ("upload-http", &upload),
+            ("upload-http-chunked", &upload),
+            ("events", "50"),
+        ];
+        assert_eq!(reported, BTreeMap::from(all), "{library}");
+    }
+}
+
+#[test]
+fn python_websockets() {
+    let server = origin::plain();
+    let node = before(&server, "", "");
+    assert_eq!(
+        python("websockets", &node, random::seed() >> 32).trim(),
+        "websockets 50"
+    );
+}
+
+const EVENTS: usize = 10_000;
+/// How many events are each sent only once the one before has come.
+const IN_TURN: usize = 500;
+
+#[test]
+fn ten_thousand_events_pass_one_by_one() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "");
+    let request = "GET /events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n";
+    let (mut client, mut upstream, _) = handed(&node, &accepted, request);
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .unwrap();
+    assert_eq!(read_response_head(&mut client).unwrap().status, 200);
+    let (came, arrivals) = mpsc::channel();
+    let sender = thread::spawn(move || {
+        let mut sent = Vec::new();
+        for number in 0..EVENTS {
+            let event = event(number);
+            sent.push(Instant::now());
+            upstream.write_all(event.as_bytes()).unwrap();
+            if number < IN_TURN {
+                assert_eq!(
+                    arrivals.recv_timeout(DEADLINE),
+                    Ok(number),
+                    "an event was held back"
+                );
+            } else {
+                // Not a flood: as a server sends events that happen.
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
+        upstream.write_all(b"0\r\n\r\n").unwrap();
+        sent
+    });
+    let mut arrived = Vec::new();
+    for number in 0..EVENTS {
+        let event = event(number);
+        assert_eq!(read_some(&mut client, event.len()), event);
+        arrived.push(Instant::now());
+        if number < IN_TURN {
+            came.send(number).unwrap();
+        }
+    }
+    assert_eq!(read_some(&mut client, 5), "0\r\n\r\n");
+    let sent = sender.join().unwrap();
+    let mut delays: Vec<Duration> = sent
+        .iter()
+        .zip(&arrived)
+        .map(|(sent, arrived)| arrived.saturating_duration_since(*sent))
+        .collect();
+    delays.sort_unstable();
+    println!(
+        "{EVENTS} events: p50 {:?}, p99 {:?}, longest {:?} from sending to arrival",
+        delays[EVENTS / 2],
+        delays[EVENTS * 99 / 100],
+        delays[EVENTS - 1]
+    );
+}
+
+/// An event in a chunk of its own.
+fn event(number: usize) -> String {
+    let event = format!("id: {number}\ndata: event {number}\n\n");
+    format!("{:x}\r\n{event}\r\n", event.len())
+}
+
+#[test]
+fn the_log_and_the_metrics_name_the_mode() {
+    let server = origin::plain();
+    let node = before(&server, "", "");
+    assert_eq!(ask(&mut open(&node), &get("/head?secret")).status, 200);
+    let response: Response = exchange::get(node.address(), "/nothing");
+    assert_eq!(response.status, 404);
+    wait::until("two lines of the log", || {
+        let text = node.log().to_string();
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains("reverse-proxy"))
+            .collect();
+        match lines.as_slice() {
+            [first, second, ..] if first.contains("/head") && second.contains("404") => {
+                assert!(!text.contains("secret"), "{text}");
+                Ok(())
+            }
+            _ => Err(text),
+        }
+    });
+}
+
+/// A reset, not an end, where a response was cut short.
+#[test]
+fn a_response_cut_short_does_not_look_complete() {
+    let (server, accepted) = Server::handing_over();
+    let node = before(&server, "", "");
+    let (mut client, mut upstream, _) = handed(&node, &accepted, "GET / HTTP/1.0\r\n\r\n");
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+        .unwrap();
+    assert_eq!(read_response_head(&mut client).unwrap().status, 200);
+    assert_eq!(read_some(&mut client, 4), "half");
+    drop(upstream);
+    let error = client.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
