@@ -196,9 +196,16 @@ impl Account {
         let mut request = self.request.borrow_mut();
         request.begun = true;
         request.mode = Some(mode);
-        request.method = Some(method.into());
-        request.target = target.cloned();
-        request.path = path.map(Into::into);
+        // The requests of a connection are often alike, and then nothing is copied.
+        if request.method.as_deref() != Some(method) {
+            request.method = Some(method.into());
+        }
+        if request.target.as_ref() != target {
+            request.target = target.cloned();
+        }
+        if request.path.as_deref() != path {
+            request.path = path.map(Into::into);
+        }
     }
 
     /// The version of HTTP that the request came in, where it is not HTTP/1.
@@ -339,10 +346,13 @@ impl Account {
     /// One of several requests is complete: writes its line and begins the next.
     pub fn next_request(&self) {
         self.write();
-        let identity = self.request.borrow().identity.clone();
-        let mut next = Request::new();
-        next.identity = identity;
-        *self.request.borrow_mut() = next;
+        let mut request = self.request.borrow_mut();
+        let last = std::mem::replace(&mut *request, Request::new());
+        request.identity = last.identity;
+        // Not said of the next request unless it has a mode.
+        request.method = last.method;
+        request.target = last.target;
+        request.path = last.path;
         self.up.set(0);
         self.down.set(0);
     }
@@ -380,9 +390,9 @@ impl Account {
             endpoint: secured.endpoint.as_deref(),
             protocol: request.protocol.or(secured.protocol),
             mode: request.mode,
-            method: request.method.as_deref(),
-            target: request.target.as_ref(),
-            path: request.path.as_deref(),
+            method: request.mode.and(request.method.as_deref()),
+            target: request.mode.and(request.target.as_ref()),
+            path: request.mode.and(request.path.as_deref()),
             decision: verdict,
             reason: request
                 .decision

@@ -32,6 +32,7 @@ use super::head::{HeadLimits, RequestHead};
 use super::response::ResponseHead;
 use super::rewrite;
 use crate::stream::Stream;
+use crate::uring;
 use buffer::Buffer;
 use connection::Connection;
 
@@ -176,13 +177,23 @@ pub struct Upgraded {
 pub struct Upstream {
     stream: Stream,
     input: Buffer,
+    /// When its last exchange ended.
+    kept: Instant,
 }
 
 impl Upstream {
     /// A connection that nothing has come over.
     pub(crate) fn new(stream: Stream) -> Self {
-        let input = Buffer::new();
-        Upstream { stream, input }
+        Upstream {
+            stream,
+            input: Buffer::new(),
+            kept: uring::now(),
+        }
+    }
+
+    /// How long it has idled.
+    pub fn idle(&self) -> Duration {
+        uring::now().saturating_duration_since(self.kept)
     }
 
     /// What it is a connection by.

@@ -48,8 +48,10 @@ impl Lines {
         bytes: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<Extent>, LineFault> {
-        while let Some(&byte) = bytes.get(self.scanned) {
+        while self.scanned < bytes.len() {
+            self.scanned += self.plain_run(bytes, limits);
             let at = self.scanned;
+            let Some(&byte) = bytes.get(at) else { break };
             if at - self.start >= limits.size {
                 return Err(if self.lines == 0 {
                     LineFault::FirstLineTooLong
@@ -86,6 +88,18 @@ impl Lines {
         Ok(None)
     }
 
+    /// How many bytes from here on say nothing by themselves and are within every limit, be it not all of them.
+    fn plain_run(&self, bytes: &[u8], limits: &HeadLimits) -> usize {
+        if self.after_cr || self.scanned == self.start {
+            return 0;
+        }
+        let mut end = bytes.len().min(self.start.saturating_add(limits.size));
+        if self.lines == 0 {
+            end = end.min(self.line_start.saturating_add(limits.first_line));
+        }
+        bytes.get(self.scanned..end).map_or(0, plain)
+    }
+
     /// The byte at `lf` ended a line.
     fn line_ended(&mut self, lf: usize, limits: &HeadLimits) -> Result<Option<Extent>, LineFault> {
         let empty = lf - 1 == self.line_start;
@@ -108,5 +122,46 @@ impl Lines {
             (false, _) => self.lines += 1,
         }
         Ok(None)
+    }
+}
+
+/// How many bytes come before the first control character, counted by eights: fewer than there are, by less than eight.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    /// Marks every byte below `limit`, and maybe some above a marked one.
+    fn below(word: u64, limit: u64) -> u64 {
+        word.wrapping_sub(ONES * limit) & !word & (ONES << 7)
+    }
+    let mut run = 0;
+    for eight in bytes.chunks_exact(8) {
+        let word = u64::from_le_bytes(eight.try_into().unwrap_or_default());
+        // Below a blank, or DEL.
+        if below(word, 0x20) | below(word ^ (ONES * 0x7f), 1) != 0 {
+            break;
+        }
+        run += 8;
+    }
+    run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_control_character_ends_a_run() {
+        for byte in 0..=u8::MAX {
+            for place in 0..24 {
+                let mut bytes = [b'a'; 24];
+                bytes[place] = byte;
+                let expected = if byte < 0x20 || byte == 0x7f {
+                    place / 8 * 8
+                } else {
+                    24
+                };
+                assert_eq!(plain(&bytes), expected, "{byte:#x} at {place}");
+            }
+        }
+        assert_eq!(plain(&[0xff; 20]), 16);
     }
 }

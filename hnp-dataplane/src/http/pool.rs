@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::forward::Upstream;
 use crate::origin::Origin;
@@ -29,8 +29,8 @@ struct Idle {
     /// Gone when no configuration that is in use has it.
     origin: Weak<Origin>,
     id: u64,
-    /// Since when, and what; the one used last is the last.
-    connections: Vec<(Instant, Upstream)>,
+    /// The one used last is the last.
+    connections: Vec<Upstream>,
 }
 
 /// What keeping a connection calls for.
@@ -48,7 +48,7 @@ impl Pool {
     pub fn take(&self, origin: &Origin) -> Option<Upstream> {
         let mut origins = self.origins.borrow_mut();
         let idle = origins.iter_mut().find(|idle| idle.id == origin.id())?;
-        idle.connections.pop().map(|(_, upstream)| upstream)
+        idle.connections.pop()
     }
 
     /// Keeps a connection that can carry another request.
@@ -68,7 +68,7 @@ impl Pool {
             }
         };
         if origins[at].connections.len() < MOST {
-            origins[at].connections.push((uring::now(), upstream));
+            origins[at].connections.push(upstream);
         } else {
             drop(origins);
             upstream.close();
@@ -114,14 +114,13 @@ impl Pool {
     }
 
     fn sweep(&self, limit: Duration) -> Vec<Upstream> {
-        let now = uring::now();
         let mut closed = Vec::new();
         self.origins.borrow_mut().retain_mut(|idle| {
             let gone = idle.origin.strong_count() == 0;
-            let ended = idle.connections.extract_if(.., |(since, upstream)| {
-                gone || now.saturating_duration_since(*since) >= limit || !upstream.is_usable(false)
+            let ended = idle.connections.extract_if(.., |upstream| {
+                gone || upstream.idle() >= limit || !upstream.is_usable(false)
             });
-            closed.extend(ended.map(|(_, upstream)| upstream));
+            closed.extend(ended);
             !idle.connections.is_empty()
         });
         closed

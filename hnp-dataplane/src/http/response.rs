@@ -191,7 +191,8 @@ fn framing(
         return Ok(BodyFraming::None);
     }
     if coded {
-        let mut codings = fields.list("transfer-encoding");
+        // `chunked`, once, and nothing else: not even an empty element of the list.
+        let mut codings = fields.all("transfer-encoding");
         let chunked = codings
             .next()
             .is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));

@@ -18,7 +18,7 @@ use super::answer::Answer;
 use super::head::{RequestHead, RequestTarget};
 use super::proxy_status::{ErrorType, Side};
 use super::response::ResponseHead;
-use super::rewrite;
+use super::rewrite::{self, Fate};
 use crate::origin::Route;
 
 /// What is known of a client that its requests do not say.
@@ -99,7 +99,7 @@ impl Rewriter {
         out.extend_from_slice(route.origin.authority.as_bytes());
         out.extend_from_slice(b"\r\n");
         let forwarded = route.forwarded_headers;
-        rewrite::request_fields(head, out, |name, _| {
+        rewrite::request_fields(head, out, |name| {
             fields::is_identity(name) || forwarded && fields::is_forwarded(name)
         });
         out.extend_from_slice(&self.constant);
@@ -139,21 +139,15 @@ impl Rewriter {
         framed: bool,
         out: &mut Vec<u8>,
     ) {
-        rewrite::response_head_but(head, close, framed, out, |out, name, value| {
+        rewrite::response_head_but(head, close, framed, out, |name, value| {
             let is_location = match name.len() {
                 8 => name.eq_ignore_ascii_case("location"),
                 16 => name.eq_ignore_ascii_case("content-location"),
                 _ => false,
             };
-            if !is_location {
-                return false;
-            }
-            match path::location(&self.route, value) {
-                Cow::Borrowed(_) => false,
-                Cow::Owned(location) => {
-                    rewrite::write_field(out, name, &location);
-                    true
-                }
+            match is_location.then(|| path::location(&self.route, value)) {
+                Some(Cow::Owned(location)) => Fate::Becomes(location),
+                Some(Cow::Borrowed(_)) | None => Fate::Passes,
             }
         });
     }

@@ -95,19 +95,22 @@ pub fn request_head(head: &RequestHead<'_>, out: &mut Vec<u8>) -> bool {
         _ => write!(out, "{target}"),
     };
     out.extend_from_slice(b"\r\n");
-    request_fields(head, out, |_, _| false);
+    request_fields(head, out, |_| false);
     out.extend_from_slice(b"\r\n");
     true
 }
 
-/// What follows the request line and `Host` on every way: the fields that go from end to end, but for those that `drops` names by
-/// name and value, and those that HNP writes itself. The empty line is left to the caller.
+/// What follows the request line and `Host` on every way: the fields that go from end to end, but for those that `drops` knows by
+/// name, and those that HNP writes itself. The empty line is left to the caller.
 pub(super) fn request_fields(
     head: &RequestHead<'_>,
     out: &mut Vec<u8>,
-    drops: impl Fn(&str, &[u8]) -> bool,
+    drops: impl Fn(&str) -> bool,
 ) {
-    copy_fields(out, head.fields, |_, name, value| drops(name, value));
+    copy_fields(out, head.fields, |name, _| match drops(name) {
+        true => Fate::Stays,
+        false => Fate::Passes,
+    });
     write_framing(out, head.framing, head.fields);
     if head.expects_continue() {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
@@ -135,16 +138,16 @@ pub(super) fn request_fields(
 /// The head of a response as the client gets it, added to `out`. `close` announces that the connection ends with it; `framed` says that
 /// the client understands chunks, otherwise they are taken apart on the way.
 pub fn response_head(head: &ResponseHead<'_>, close: bool, framed: bool, out: &mut Vec<u8>) {
-    response_head_but(head, close, framed, out, |_, _, _| false);
+    response_head_but(head, close, framed, out, |_, _| Fate::Passes);
 }
 
-/// As [`response_head`]; fields for which `instead` says so are left out, and it writes what it likes in their place.
+/// As [`response_head`], with the fields that go from end to end as `fate` would have them.
 pub(super) fn response_head_but(
     head: &ResponseHead<'_>,
     close: bool,
     framed: bool,
     out: &mut Vec<u8>,
-    instead: impl Fn(&mut Vec<u8>, &str, &[u8]) -> bool,
+    fate: impl Fn(&str, &[u8]) -> Fate,
 ) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} ", head.status);
@@ -153,7 +156,7 @@ pub(super) fn response_head_but(
         reason => out.extend_from_slice(reason),
     }
     out.extend_from_slice(b"\r\n");
-    copy_fields(out, head.fields, instead);
+    copy_fields(out, head.fields, fate);
     if framed || head.framing != BodyFraming::Chunked {
         // Only a response to HEAD and a 304 have a length without content (RFC 9110 section 8.6).
         if !matches!(head.status, 100..200 | 204) {
@@ -173,12 +176,15 @@ pub(super) fn response_head_but(
     out.extend_from_slice(b"\r\n");
 }
 
-/// All fields that go from end to end, unless `instead` takes care of them.
-fn copy_fields(
-    out: &mut Vec<u8>,
-    fields: Fields<'_>,
-    instead: impl Fn(&mut Vec<u8>, &str, &[u8]) -> bool,
-) {
+/// What becomes of a field that goes from end to end.
+pub(super) enum Fate {
+    Passes,
+    Stays,
+    Becomes(Vec<u8>),
+}
+
+/// All fields that go from end to end, as `fate` would have them.
+fn copy_fields(out: &mut Vec<u8>, fields: Fields<'_>, fate: impl Fn(&str, &[u8]) -> Fate) {
     // Most messages name no field there, and then nothing is compared twice.
     let named = |name: &str| {
         fields
@@ -191,13 +197,45 @@ fn copy_fields(
             .iter()
             .any(|one| name.eq_ignore_ascii_case(one))
     };
-    for (name, value) in fields {
-        if is_hop_by_hop(name) || names_some && !never_dropped(name) && named(name) {
+    // Lines that pass as they came are copied together.
+    let mut together = Run::default();
+    for (line, name, value) in fields.lines() {
+        let stays = is_hop_by_hop(name) || names_some && !never_dropped(name) && named(name);
+        let fate = if stays {
+            Fate::Stays
+        } else {
+            fate(name, value)
+        };
+        // A response's name may have blanks behind it, which must not pass (RFC 9112 section 5.1).
+        let sound = line.get(name.len()) == Some(&b':');
+        if matches!(fate, Fate::Passes) && sound {
+            together.length += line.len();
             continue;
         }
-        if !instead(out, name, value) {
-            write_field(out, name, value);
+        together.copy(fields.raw(), out);
+        match fate {
+            Fate::Passes => write_field(out, name, value),
+            Fate::Stays => {}
+            Fate::Becomes(value) => write_field(out, name, &value),
         }
+        together.start += line.len();
+    }
+    together.copy(fields.raw(), out);
+}
+
+/// Lines that follow each other.
+#[derive(Default)]
+struct Run {
+    start: usize,
+    length: usize,
+}
+
+impl Run {
+    /// Copies them, and begins anew behind them.
+    fn copy(&mut self, lines: &[u8], out: &mut Vec<u8>) {
+        let end = self.start + self.length;
+        out.extend_from_slice(&lines[self.start..end]);
+        (self.start, self.length) = (end, 0);
     }
 }
 

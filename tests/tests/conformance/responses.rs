@@ -257,6 +257,13 @@ pub(crate) fn cases() -> Vec<Case> {
         bad(),
     );
     case(
+        "9112 6.1",
+        "an empty coding before chunked",
+        "GET",
+        ok("Transfer-Encoding: ,chunked\r\n", "0\r\n\r\n"),
+        bad(),
+    );
+    case(
         "9112 6.3",
         "chunked on two lines",
         "GET",

@@ -23,6 +23,8 @@ use crate::uring;
 const LOOP_LIMIT: usize = 8;
 /// How long a closed connection's peer may go on sending.
 const LINGER: Duration = Duration::from_secs(2);
+/// A kept connection that was used since is hardly one that its peer closes for idling.
+const FRESH: Duration = Duration::from_millis(100);
 /// As answered where `Max-Forwards` makes HNP the last recipient of an OPTIONS request.
 const OPTIONS_HERE: &[u8] = b"HTTP/1.1 200 OK\r\nAllow: CONNECT, GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
@@ -247,6 +249,7 @@ impl<'g, G: Gate, D: Future<Output = ()>> Connection<'g, G, D> {
                     // What follows a response nobody has asked for.
                     if kept.upstream && upstream.input.is_empty() {
                         upstream.input.release();
+                        upstream.kept = uring::now();
                         self.gate.keep(hop, upstream);
                     } else {
                         upstream.close();
@@ -276,8 +279,9 @@ impl<'g, G: Gate, D: Future<Output = ()>> Connection<'g, G, D> {
     fn kept(&self, plan: &Plan, hop: &G::Hop) -> Option<Upstream> {
         loop {
             let mut kept = self.gate.kept(hop)?;
-            // What cannot be sent twice is not sent on a guess.
-            if kept.is_usable(!plan.is_idempotent) {
+            // Under load the queue has told of whatever happened; after a while it is worth a system call to be sure, unless the
+            // request can be sent again.
+            if kept.is_usable(!plan.is_idempotent && kept.idle() > FRESH) {
                 return Some(kept);
             }
             kept.close();

@@ -178,6 +178,7 @@ impl<G: Gate> Run<'_, G> {
         let Upstream {
             stream,
             input: back,
+            ..
         } = upstream;
         let kept = Cell::new(None);
         let mut request = pin!(self.serve_request(input, stream, shared, &kept));
