@@ -98,7 +98,7 @@ pub struct Route {
     pub prefix: Box<str>,
     /// The one host that is served, in lower case and without a port: the name of an endpoint. Requests for another get 421.
     pub server_name: Option<Box<str>>,
-    /// Whether `Forwarded` and `X-Forwarded-*` are set.
+    /// Whether `Forwarded` and `X-Forwarded-*` are set; those of clients never pass.
     pub forwarded_headers: bool,
     /// Whether `x-forwarded-client-cert` is set from the client's verified certificate.
     pub client_certificate_header: bool,

@@ -3,7 +3,7 @@
 //! * The path must lie beneath the route's prefix, which is taken off; the upstream's own path is put before it ([`path`]).
 //! * `Host` becomes the upstream's authority. An endpoint serves the one host that it is named after; for another: 421.
 //! * What a client says of its own identity goes no further ([`fields::is_identity`]), whether HNP says something of it or not.
-//! * `X-Forwarded-*` and `Forwarded` are HNP's own, or, where that is switched off, pass as they came.
+//! * `X-Forwarded-*` and `Forwarded` are HNP's own, or, where that is switched off, not there.
 //! * `Location` and `Content-Location` that name the upstream, or a path of its own, name what the client can reach instead.
 
 pub mod fields;
@@ -100,7 +100,7 @@ impl Rewriter {
         out.extend_from_slice(b"\r\n");
         let forwarded = route.forwarded_headers;
         rewrite::request_fields(head, out, |name| {
-            fields::is_identity(name) || forwarded && fields::is_forwarded(name)
+            fields::is_identity(name) || fields::is_forwarded(name)
         });
         out.extend_from_slice(&self.constant);
         if forwarded {

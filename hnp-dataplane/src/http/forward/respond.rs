@@ -99,7 +99,10 @@ impl<G: Gate> Response<'_, G> {
                                     self.run.gate.respond(self.run.hop, &head, false, true, out);
                                 });
                                 let head = self.replace_head(input, length);
+                                // Part of it may be on its way: nothing else can follow that.
+                                self.shared.responded.set(true);
                                 self.to_client(input, head).await?;
+                                self.shared.responded.set(false);
                             } else {
                                 input.consume(length);
                             }
