@@ -105,11 +105,17 @@ fn identity(bytes: &[u8]) {
     let name = identity.name();
     assert!(!name.is_empty() && !name.contains(char::is_control));
     let header = identity.xfcc();
-    assert!(header.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{header}");
+    assert!(
+        header.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+        "{header}"
+    );
     assert!(!header.contains("\\\""), "{header}");
     assert_eq!(header.matches('"').count() % 2, 0, "{header}");
     // Outside of quotes there is what this code put there.
-    let keys = header.split('"').step_by(2).flat_map(|part| part.split(';'));
+    let keys = header
+        .split('"')
+        .step_by(2)
+        .flat_map(|part| part.split(';'));
     for key in keys.filter(|key| !key.is_empty()) {
         let known = ["Hash=", "Subject=", "URI=", "DNS="];
         assert!(known.iter().any(|one| key.starts_with(one)), "{header}");
