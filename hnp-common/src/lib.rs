@@ -6,41 +6,124 @@
 
 #![cfg_attr(not(test), no_std)]
 
-/// Counts `connect()` calls to IPv4 addresses; attached as `cgroup/connect4`.
+mod address;
+mod event;
+mod policy;
+#[cfg(feature = "user")]
+mod user;
+
+pub use self::{
+    address::Address,
+    event::{COUNTERS_LEN, Counter, Counters, Event, EventKind},
+    policy::{Action, MAX_SEGMENTS, Policy, RuleKey, Segment, Segments, Settings, flags},
+};
+
+/// The version of everything below. Maps that were pinned by another version are not taken over.
+pub const ABI: u32 = 1;
+
+/// Decides about a `connect()` to an IPv4 address; attached as `cgroup/connect4`.
 pub const CONNECT4: &str = "hnp_connect4";
-
-/// Counts `connect()` calls to IPv6 addresses; attached as `cgroup/connect6`.
+/// Decides about a `connect()` to an IPv6 address; attached as `cgroup/connect6`.
 pub const CONNECT6: &str = "hnp_connect6";
+/// Tells a captured IPv4 socket whom it believes to talk to; attached as `cgroup/getpeername4`.
+pub const GETPEERNAME4: &str = "hnp_getpeername4";
+/// The same for IPv6; attached as `cgroup/getpeername6`.
+pub const GETPEERNAME6: &str = "hnp_getpeername6";
+/// Tells a captured IPv4 socket the pod's address; attached as `cgroup/getsockname4`.
+pub const GETSOCKNAME4: &str = "hnp_getsockname4";
+/// The same for IPv6; attached as `cgroup/getsockname6`.
+pub const GETSOCKNAME6: &str = "hnp_getsockname6";
+/// Refuses QUIC to IPv4 addresses where a policy says so; attached as `cgroup/sendmsg4`.
+pub const SENDMSG4: &str = "hnp_sendmsg4";
+/// The same for IPv6; attached as `cgroup/sendmsg6`.
+pub const SENDMSG6: &str = "hnp_sendmsg6";
+/// Publishes original destinations and accounts for direct connections; attached as `sock_ops`.
+pub const SOCK_OPS: &str = "hnp_sock_ops";
 
-/// The per-CPU hash map from [`ConnectKey`] to a `u64` count.
-pub const CONNECTS: &str = "CONNECTS";
+/// Cgroup storage: the [`Policy`] of the cgroup that a program is attached to.
+pub const POLICIES: &str = "POLICIES";
+/// LPM trie from [`RuleKey`] to [`Segments`].
+pub const RULES: &str = "RULES";
+/// How many prefixes [`RULES`] holds, of all policies together.
+pub const RULES_CAPACITY: u32 = 65_536;
+/// Socket-local storage: the [`Capture`] of a socket.
+pub const SOCKETS: &str = "SOCKETS";
+/// LRU hash map from [`DestinationKey`] to [`Destination`].
+pub const DESTINATIONS: &str = "DESTINATIONS";
+/// How many connections may wait for `accept()` at once, on a whole node, before the oldest is forgotten.
+pub const DESTINATIONS_CAPACITY: u32 = 131_072;
+/// Per-CPU hash map from a pod's number to its [`Counters`].
+pub const COUNTERS: &str = "COUNTERS";
+/// How many pods [`COUNTERS`] holds: a node runs 110 by default, a few hundred at most.
+pub const COUNTERS_CAPACITY: u32 = 2048;
+/// One [`Settings`].
+pub const SETTINGS: &str = "SETTINGS";
+/// The ring buffer of [`Event`]s.
+pub const EVENTS: &str = "EVENTS";
+/// Size of [`EVENTS`] in bytes; a power of two, and pages.
+pub const EVENTS_BYTES: u32 = 1 << 20;
 
-/// How many keys [`CONNECTS`] holds: a few protocols in two families, and room for exotic ones.
-pub const CONNECTS_CAPACITY: u32 = 64;
+/// The constant that tells programs whether the kernel has `bpf_set_retval` (Linux 5.18): 0 or 1.
+pub const HAS_SET_RETVAL: &str = "HAS_SET_RETVAL";
 
-/// What `connect()` calls are counted by: the socket's family and protocol, as `struct bpf_sock_addr` gives them.
+/// By what HNP, having accepted a connection, finds out where it was meant to go.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectKey {
-    /// `AF_INET` or `AF_INET6`. A dual-stack socket is `AF_INET6`, even where it connects to a v4-mapped address.
-    pub family: u32,
-    /// `IPPROTO_TCP`, `IPPROTO_UDP`, …
-    pub protocol: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DestinationKey {
+    /// The network namespace's cookie (`SO_NETNS_COOKIE`): two pods may use one source address.
+    pub netns: u64,
+    /// The source address.
+    pub address: Address,
+    /// The source port.
+    pub port: u32,
+    /// Always zero.
+    pub reserved: u32,
+}
+
+/// Where a connection was meant to go, and who made it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// When `connect()` was called, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// The address that `connect()` was given.
+    pub address: Address,
+    /// The port that `connect()` was given.
+    pub port: u32,
+    /// The number of the pod: [`Policy::pod`].
+    pub pod: u32,
+    /// Which rule decided: [`Segment::rule`].
+    pub rule: u32,
+    /// The process that called `connect()`, as the host numbers it.
+    pub pid: u32,
+    /// The name of its thread, ended by a zero byte.
+    pub comm: [u8; 16],
+}
+
+/// What a socket carries along from `connect()` on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// Where it was meant to go.
+    pub destination: Destination,
+    /// The address `getsockname()` answers in place of a loopback address; unspecified leaves the answer as it is.
+    pub source: Address,
+    /// [`Action::Relay`] or [`Action::Direct`], as a number.
+    pub action: u32,
+    /// The policy's [`flags`].
+    pub flags: u32,
+    /// Zero until the connection's end was reported; and which of the ends were seen, for the byte counts.
+    pub progress: u32,
+    /// Always zero.
+    pub reserved: u32,
 }
 
 const _: () = {
-    assert!(size_of::<ConnectKey>() == 8);
-    assert!(align_of::<ConnectKey>() == 4);
-    assert!(core::mem::offset_of!(ConnectKey, family) == 0);
-    assert!(core::mem::offset_of!(ConnectKey, protocol) == 4);
+    use core::mem::offset_of;
+    assert!(size_of::<DestinationKey>() == 32 && align_of::<DestinationKey>() == 8);
+    assert!(offset_of!(DestinationKey, address) == 8 && offset_of!(DestinationKey, port) == 24);
+    assert!(size_of::<Destination>() == 56 && align_of::<Destination>() == 8);
+    assert!(offset_of!(Destination, port) == 24 && offset_of!(Destination, comm) == 40);
+    assert!(size_of::<Capture>() == 88 && align_of::<Capture>() == 8);
+    assert!(offset_of!(Capture, source) == 56 && offset_of!(Capture, action) == 72);
 };
-
-#[cfg(feature = "user")]
-#[allow(
-    unsafe_code,
-    reason = "promises a layout, which the assertions above check"
-)]
-mod user {
-    // SAFETY: `repr(C)`, integers only, no padding: every bit pattern of its size is a value.
-    unsafe impl aya::Pod for super::ConnectKey {}
-}

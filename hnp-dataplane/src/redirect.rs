@@ -1,21 +1,44 @@
-//! The eBPF half: loading HNP's programs into the kernel, attaching them to a pod's cgroup, reading what they count.
+//! The eBPF half: loading HNP's programs into the kernel, attaching them to pods' cgroups, telling them what to do, and
+//! finding out where a redirected connection was meant to go.
 //!
 //! ```text
-//! object    what the build embedded: the programs, or why there are none
-//! programs  loaded into the kernel, not yet attached to anything
-//! cgroup    where cgroup v2 is mounted
-//! fault     what can go wrong, and whose fault it is
+//! object        what the build embedded: the programs, or why there are none
+//! programs      loaded into the kernel: rules, policies, counters, heartbeat
+//! attached      to a cgroup, by links that may be pinned and so outlive this process
+//! pins          where pins are, and which of them nobody needs any more
+//! policy        what becomes of a pod's connections
+//! rules         address and port to action: the first rule that matches, compiled for the kernel's longest prefix
+//! destinations  where a redirected connection was meant to go
+//! events        what the programs report
+//! netns         a listener inside a pod's network namespace
+//! cgroup        where cgroup v2 is mounted
+//! fault         what can go wrong, and whose fault it is
 //! ```
 //!
-//! Nothing is redirected so far: the programs count `connect()` calls and let them pass.
+//! Nothing in the data plane uses this yet: the tests do.
 
+mod attached;
 mod cgroup;
+mod destinations;
+mod events;
 mod fault;
+mod netns;
 mod object;
+mod pins;
+mod policy;
 mod programs;
+mod rules;
 
 pub use self::{
+    attached::Attached,
     cgroup::cgroup2_mount,
+    destinations::{Destinations, OriginalDestination},
+    events::{Events, Observed},
     fault::RedirectError,
-    programs::{Attached, ProgramReport, Programs},
+    netns::{NetNs, NetnsCookie},
+    pins::Pins,
+    policy::{PodPolicy, WithoutHnp},
+    programs::{ProgramReport, Programs, RulesId},
+    rules::{CompiledRules, Rule, RulesError},
 };
+pub use hnp_common::{Action, Counter, EventKind};

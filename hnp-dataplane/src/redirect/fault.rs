@@ -41,6 +41,15 @@ pub enum RedirectError {
          `mount -t cgroup2 none /sys/fs/cgroup/unified`, or hand the host's into HNP's container"
     )]
     NoCgroup2,
+    /// Pins belong into a BPF file system.
+    #[error(
+        "{path} is not in a BPF file system, where eBPF programs are kept over restarts; mount one with \
+         `mount -t bpf bpf /sys/fs/bpf`, or hand the host's into HNP's container"
+    )]
+    NoBpffs {
+        /// Where pins were to be.
+        path: PathBuf,
+    },
     /// A file or directory cannot be used.
     #[error("cannot {doing} {path}: {error}")]
     Path {
@@ -117,6 +126,11 @@ impl RedirectError {
             }
             other => Self::other(doing, &other),
         }
+    }
+
+    /// What aya reports about a link or a pin.
+    pub(super) fn of_link(doing: &str, error: &dyn std::error::Error) -> Self {
+        Self::other(doing, error)
     }
 
     fn not_permitted(doing: &str) -> Self {

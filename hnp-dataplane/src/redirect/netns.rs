@@ -1,0 +1,122 @@
+//! Network namespaces of pods.
+
+use std::{
+    fs::File,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    os::fd::{AsFd, AsRawFd as _},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns};
+
+use super::RedirectError;
+
+/// The number by which the kernel's programs know a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NetnsCookie(pub(super) u64);
+
+impl NetnsCookie {
+    /// The namespace that a socket belongs to (`SO_NETNS_COOKIE`, Linux 5.14).
+    ///
+    /// # Errors
+    /// What the kernel answers: `ENOPROTOOPT` before 5.14.
+    #[expect(unsafe_code, reason = "no crate knows this socket option")]
+    pub fn of_socket(socket: &impl AsFd) -> io::Result<Self> {
+        const SO_NETNS_COOKIE: libc::c_int = 71;
+        let mut cookie = 0_u64;
+        let mut length = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes to `cookie`, and a length to `length`, during the call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 {
+            Ok(Self(cookie))
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+/// A network namespace, kept open.
+#[derive(Debug)]
+pub struct NetNs {
+    path: PathBuf,
+    file: File,
+}
+
+impl NetNs {
+    /// The namespace at `path`: `/proc/PID/ns/net`, `/run/netns/NAME`.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, RedirectError> {
+        let file = File::open(path).map_err(|error| RedirectError::Path {
+            doing: "open the network namespace",
+            path: path.to_owned(),
+            error,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// The namespace of a process.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn of_process(pid: u32) -> Result<Self, RedirectError> {
+        Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
+    }
+
+    /// Runs `work` inside the namespace, on a thread of its own that ends with it: a thread that never returns to other work
+    /// needs not find its way back.
+    ///
+    /// # Errors
+    /// When the kernel does not let the thread enter, or gives no thread.
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, RedirectError> {
+        let fault = |error| RedirectError::Path {
+            doing: "enter the network namespace",
+            path: self.path.clone(),
+            error,
+        };
+        thread::scope(|scope| {
+            thread::Builder::new()
+                .name("netns".into())
+                .spawn_scoped(scope, || {
+                    setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+                    Ok(work())
+                })
+                .map_err(fault)?
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                .map_err(|error: nix::Error| fault(error.into()))
+        })
+    }
+
+    /// Listens inside the namespace, on `127.0.0.1` and, where it has IPv6, on `[::1]`, on free ports.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, or its loopback interface is down.
+    pub fn listen(&self) -> Result<(TcpListener, Option<TcpListener>), RedirectError> {
+        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        self.run(|| Ok((TcpListener::bind(v4)?, TcpListener::bind(v6).ok())))?
+            .map_err(|error| RedirectError::Path {
+                doing: "listen in the network namespace",
+                path: self.path.clone(),
+                error,
+            })
+    }
+}

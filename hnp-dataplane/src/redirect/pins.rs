@@ -1,0 +1,182 @@
+//! Where maps and links are pinned, so that they outlive this process.
+//!
+//! ```text
+//! DIRECTORY/v1/maps/RULES …                     v1: the ABI; another version's are left alone
+//! DIRECTORY/v1/pods/<cgroup's number>/hnp_connect4 …
+//! ```
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use hnp_common::ABI;
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{FsType, statfs},
+};
+
+use super::{RedirectError, cgroup2_mount, programs::MAPS};
+
+/// A directory in a BPF file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+/// `BPF_FS_MAGIC` of the kernel's `magic.h`.
+const BPF_FS: FsType = FsType(0xcafe_4a11);
+
+impl Pins {
+    /// Uses `directory`, which is made if it is not there. It must lie in a BPF file system.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is on another file system.
+    pub fn open(directory: &Path) -> Result<Self, RedirectError> {
+        let pins = Self {
+            root: directory.join(format!("v{ABI}")),
+        };
+        for made in ["maps", "pods"] {
+            make(&pins.root.join(made))?;
+        }
+        let kind = statfs(&pins.root).map(|status| status.filesystem_type());
+        if kind != Ok(BPF_FS) {
+            return Err(RedirectError::NoBpffs {
+                path: directory.to_owned(),
+            });
+        }
+        Ok(pins)
+    }
+
+    /// Mounts a BPF file system on `directory`, unless one is there.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    pub fn mount(directory: &Path) -> Result<(), RedirectError> {
+        make(directory)?;
+        if statfs(directory).map(|status| status.filesystem_type()) == Ok(BPF_FS) {
+            return Ok(());
+        }
+        let nothing: Option<&str> = None;
+        mount(
+            Some("bpf"),
+            directory,
+            Some("bpf"),
+            MsFlags::empty(),
+            nothing,
+        )
+        .map_err(|error| RedirectError::Path {
+            doing: "mount a BPF file system on",
+            path: directory.to_owned(),
+            error: error.into(),
+        })
+    }
+
+    /// The numbers of the cgroups that have links here.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn cgroups(&self) -> Result<Vec<u64>, RedirectError> {
+        let pods = self.root.join("pods");
+        let names = fs::read_dir(&pods)
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+            .map_err(|error| fault("read", &pods, error))?;
+        Ok(names
+            .iter()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect())
+    }
+
+    /// Removes everything: detaches what is attached by these pins alone, and forgets the maps.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove(self) -> Result<(), RedirectError> {
+        for cgroup in self.cgroups()? {
+            self.remove_pod(cgroup)?;
+        }
+        for map in MAPS {
+            gone(&self.map(map), fs::remove_file)?;
+        }
+        for directory in ["maps", "pods", ""] {
+            gone(&self.root.join(directory), fs::remove_dir)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the links of cgroups that are no more. The kernel has severed them.
+    pub(super) fn sweep(&self) -> Result<usize, RedirectError> {
+        let mut dead: HashSet<u64> = self.cgroups()?.into_iter().collect();
+        if dead.is_empty() {
+            return Ok(0);
+        }
+        visit(&cgroup2_mount()?, &mut |number| {
+            dead.remove(&number);
+        });
+        for cgroup in &dead {
+            self.remove_pod(*cgroup)?;
+        }
+        Ok(dead.len())
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.root.join("maps").join(name)
+    }
+
+    pub(super) fn link(&self, cgroup: u64, hook: &str) -> PathBuf {
+        self.pod(cgroup).join(hook)
+    }
+
+    pub(super) fn make_pod(&self, cgroup: u64) -> Result<(), RedirectError> {
+        make(&self.pod(cgroup))
+    }
+
+    /// Whatever is pinned for a cgroup: another version may have had other hooks.
+    pub(super) fn remove_pod(&self, cgroup: u64) -> Result<(), RedirectError> {
+        let pod = self.pod(cgroup);
+        let Ok(pins) = fs::read_dir(&pod) else {
+            return Ok(());
+        };
+        for pin in pins.flatten() {
+            gone(&pin.path(), fs::remove_file)?;
+        }
+        gone(&pod, fs::remove_dir)
+    }
+
+    fn pod(&self, cgroup: u64) -> PathBuf {
+        self.root.join("pods").join(cgroup.to_string())
+    }
+}
+
+/// Calls for every cgroup's number. What vanishes meanwhile is not missed.
+fn visit(directory: &Path, found: &mut impl FnMut(u64)) {
+    if let Ok(metadata) = fs::metadata(directory) {
+        found(metadata.ino());
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            visit(&entry.path(), found);
+        }
+    }
+}
+
+fn make(directory: &Path) -> Result<(), RedirectError> {
+    fs::create_dir_all(directory).map_err(|error| fault("make", directory, error))
+}
+
+fn gone(path: &Path, remove: fn(PathBuf) -> io::Result<()>) -> Result<(), RedirectError> {
+    match remove(path.to_owned()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn fault(doing: &'static str, path: &Path, error: io::Error) -> RedirectError {
+    RedirectError::Path {
+        doing,
+        path: path.to_owned(),
+        error,
+    }
+}

@@ -1,0 +1,87 @@
+//! The process inside a pod: this very test binary, started again.
+
+use std::{
+    env, fs,
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    path::PathBuf,
+    process,
+};
+
+use hnp_dataplane::redirect::NetNs;
+use socket2::{Domain, Socket, Type};
+
+#[test]
+#[ignore = "the process inside a pod, started by the other tests"]
+fn client() {
+    let var = |name: &str| env::var(name).unwrap();
+    // Before any socket is made: a socket belongs to the cgroup of its making.
+    let procs = PathBuf::from(var("HNP_CLIENT_CGROUP")).join("cgroup.procs");
+    fs::write(procs, process::id().to_string()).unwrap();
+    let netns = NetNs::open(&PathBuf::from(var("HNP_CLIENT_NETNS"))).unwrap();
+    let commands = var("HNP_CLIENT");
+    netns
+        .run(|| {
+            for command in commands.lines() {
+                let words: Vec<&str> = command.split(' ').collect();
+                // Cargo's harness has not ended its own line yet.
+                println!("\n= {}", run(&words).unwrap_or_else(|error| told(&error)));
+            }
+        })
+        .unwrap();
+}
+
+fn run(words: &[&str]) -> io::Result<String> {
+    match *words {
+        ["tcp", to] => talk(TcpStream::connect(to)?),
+        ["bound", device, to] => {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind_device(Some(device.as_bytes()))?;
+            socket.connect(&to.parse::<SocketAddr>().unwrap().into())?;
+            Ok("connected".into())
+        }
+        ["exchange", to, bytes] => {
+            let mut stream = TcpStream::connect(to)?;
+            stream.write_all(&vec![7; bytes.parse().unwrap()])?;
+            stream.shutdown(std::net::Shutdown::Write)?;
+            let read = stream.read_to_end(&mut Vec::new())?;
+            Ok(format!("{read}"))
+        }
+        ["udp", to] => {
+            let to: SocketAddr = to.parse().unwrap();
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            UdpSocket::bind(any)?.send_to(b"x", to)?;
+            Ok("sent".into())
+        }
+        ["udp-connect", to] => {
+            UdpSocket::bind("0.0.0.0:0")?.connect(to)?;
+            Ok("connected".into())
+        }
+        ["many", count, first] => {
+            let (count, first): (u32, u32) = (count.parse().unwrap(), first.parse().unwrap());
+            for n in first..first + count {
+                let to = SocketAddr::new(
+                    IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + n)),
+                    1 + (n % 60_000) as u16,
+                );
+                let said = talk(TcpStream::connect(to)?)?;
+                assert!(said.starts_with(&format!("{to} ")), "{to}: {said}");
+            }
+            Ok("all right".into())
+        }
+        ref other => panic!("{other:?}"),
+    }
+}
+
+/// What HNP says about the destination, what the kernel says about the peer, and about this end.
+fn talk(mut stream: TcpStream) -> io::Result<String> {
+    let (peer, own) = (stream.peer_addr()?, stream.local_addr()?);
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    Ok(format!("{} {peer} {}", said.trim_end(), own.ip()))
+}
+
+fn told(error: &io::Error) -> String {
+    let errno = nix::Error::from_raw(error.raw_os_error().unwrap_or(0));
+    format!("{errno:?}")
+}
