@@ -11,10 +11,12 @@ use std::{
     fs, iter,
     path::{Path, PathBuf},
     process::ExitCode,
+    slice,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum as _;
 
 use self::{
     apt::Release,
@@ -55,8 +57,10 @@ pub(crate) struct Args {
 enum Suite {
     /// TLS whose records the kernel makes.
     Ktls,
-    /// The event loop on io_uring.
+    /// The event loop on io_uring, and the node on it.
     Uring,
+    /// The eBPF programs.
+    Ebpf,
 }
 
 #[derive(Clone)]
@@ -89,6 +93,7 @@ impl Suite {
         match self {
             Self::Ktls => "ktls",
             Self::Uring => "uring",
+            Self::Ebpf => "ebpf",
         }
     }
 
@@ -112,11 +117,23 @@ impl Suite {
                 tools: &[],
             },
             Self::Uring => Plan {
-                cargo: &["--lib"],
-                programs: &[("hnp-dataplane", &["uring::"])],
-                environment: &[],
+                cargo: &["--lib", "--test", "bytes", "--test", "leaks"],
+                programs: &[
+                    ("hnp-dataplane", &["uring::"]),
+                    ("bytes", &[]),
+                    // Emulated, ten thousand tunnels take longer than the timeouts of a test.
+                    ("leaks", &["--skip=ten_thousand_short_tunnels"]),
+                ],
+                environment: &[("HNP_TEST_BACKEND", "io_uring")],
                 modules: &[],
                 tools: &[],
+            },
+            Self::Ebpf => Plan {
+                cargo: &["--test", "redirect"],
+                programs: &[("redirect", &[])],
+                environment: &[],
+                modules: &[],
+                tools: &["bash", "setpriv"],
             },
         }
     }
@@ -131,7 +148,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let suites = match args.suite {
         Some(suite) => vec![suite],
-        None => vec![Suite::Ktls, Suite::Uring],
+        None => Suite::value_variants().to_vec(),
     };
     install::bpf_tools()?;
     machine::install()?;
@@ -157,7 +174,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 modules: &kernel.modules(plan.modules)?,
                 steps: &steps,
                 tools: plan.tools,
-                programs: built.node.as_slice(),
+                programs: slice::from_ref(&built.node),
                 limit: LIMIT,
             }
             .write(&image)?;
@@ -191,11 +208,10 @@ impl Plan {
                     "CARGO_MANIFEST_DIR",
                     program.directory.display().to_string(),
                 ),
+                ("HNP_TEST_BINARY", built.node.display().to_string()),
+                ("HNP_CI_NO_SKIP", "1".to_owned()),
                 ("RUST_BACKTRACE", "1".to_owned()),
             ];
-            if let Some(node) = &built.node {
-                environment.push(("HNP_TEST_BINARY", node.display().to_string()));
-            }
             let own = self.environment.iter().copied();
             environment.extend(own.map(|(name, value)| (name, value.to_owned())));
             let filters = arguments.iter().filter(|word| !word.starts_with('-'));

@@ -16,8 +16,8 @@ use crate::shell::{cargo, shown};
 pub(crate) struct Built {
     /// The test programs, in cargo's order by crate and suite.
     pub(crate) programs: Vec<Program>,
-    /// The `hnp` that the suites start, where they do.
-    pub(crate) node: Option<PathBuf>,
+    /// The `hnp` that the suites start.
+    pub(crate) node: PathBuf,
 }
 
 impl Built {
@@ -38,22 +38,31 @@ impl Built {
 /// When something does not compile; rustc has said what.
 pub(super) fn everything() -> Result<Built> {
     // Neither benchmarks nor examples: they hold no tests.
-    let built = only(&["--lib", "--bins", "--tests"])?;
-    if built.node.is_none() {
-        bail!("the build brought no binary `hnp`");
-    }
-    Ok(built)
+    let made = build("test", &["--no-run", "--lib", "--bins", "--tests"])?;
+    Ok(Built {
+        node: node_among(&made)?,
+        programs: programs_among(&made)?,
+    })
 }
 
-/// Builds those tests of the workspace that these arguments of `cargo test` choose.
+/// Builds those tests of the workspace that these arguments of `cargo test` choose, and `hnp`.
 ///
 /// # Errors
 /// When something does not compile; rustc has said what.
-pub(crate) fn only(targets: &[&str]) -> Result<Built> {
+pub(crate) fn only(tests: &[&str]) -> Result<Built> {
+    Ok(Built {
+        programs: programs_among(&build("test", &[&["--no-run"], tests].concat())?)?,
+        // For tests of some crates cargo would build it unasked, for others not.
+        node: node_among(&build("build", &["--bin", "hnp"])?)?,
+    })
+}
+
+/// What cargo says of each executable that it built.
+fn build(verb: &str, arguments: &[&str]) -> Result<Vec<Value>> {
     let mut command = cargo();
     command
-        .args(["test", "--workspace", "--no-run", "--locked"])
-        .args(targets)
+        .args([verb, "--workspace", "--locked"])
+        .args(arguments)
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
     let line = shown(&command);
@@ -64,26 +73,40 @@ pub(crate) fn only(targets: &[&str]) -> Result<Built> {
         .stdout
         .take()
         .context("cargo's output was asked for")?;
-
-    let mut programs = Vec::new();
-    let mut node = None;
+    let mut executables = Vec::new();
     for message in BufReader::new(stdout).lines() {
         let message: Value =
             serde_json::from_str(&message?).context("cargo's messages are JSON")?;
-        let Some(executable) = message["executable"].as_str() else {
-            continue;
-        };
-        let target = &message["target"];
-        let name = target["name"].as_str().unwrap_or_default();
-        if message["profile"]["test"] == true {
-            programs.push(program(&message, name, executable)?);
-        } else if target["kind"][0] == "bin" && name == "hnp" {
-            node = Some(PathBuf::from(executable));
+        if message["executable"].is_string() {
+            executables.push(message);
         }
     }
     if !child.wait()?.success() {
         bail!("the tests do not build (`{line}`)");
     }
+    Ok(executables)
+}
+
+/// The `hnp` that is not itself a test program.
+fn node_among(messages: &[Value]) -> Result<PathBuf> {
+    messages
+        .iter()
+        .find(|message| {
+            let target = &message["target"];
+            message["profile"]["test"] != true
+                && target["kind"][0] == "bin"
+                && target["name"] == "hnp"
+        })
+        .and_then(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .context("the build brought no binary `hnp`")
+}
+
+fn programs_among(messages: &[Value]) -> Result<Vec<Program>> {
+    let mut programs = messages
+        .iter()
+        .filter(|message| message["profile"]["test"] == true)
+        .map(program)
+        .collect::<Result<Vec<_>>>()?;
     programs.sort_by(|one, other| {
         (&one.package, &one.suite, &one.executable).cmp(&(
             &other.package,
@@ -91,10 +114,11 @@ pub(crate) fn only(targets: &[&str]) -> Result<Built> {
             &other.executable,
         ))
     });
-    Ok(Built { programs, node })
+    Ok(programs)
 }
 
-fn program(message: &Value, name: &str, executable: &str) -> Result<Program> {
+fn program(message: &Value) -> Result<Program> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let manifest = Path::new(
         message["manifest_path"]
             .as_str()
@@ -110,13 +134,13 @@ fn program(message: &Value, name: &str, executable: &str) -> Result<Program> {
     );
     // Unit tests go by their crate, suites by their file.
     let suite = match message["target"]["kind"][0].as_str() {
-        Some("test") => name.to_owned(),
+        Some("test") => text(&message["target"]["name"]),
         _ => package.clone(),
     };
     Ok(Program {
         package,
         suite,
-        executable: executable.into(),
+        executable: text(&message["executable"]).into(),
         directory,
     })
 }

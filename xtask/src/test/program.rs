@@ -27,7 +27,7 @@ pub(crate) struct Program {
 /// What all test programs are run with.
 pub(super) struct Environment {
     /// The `hnp` that suites start.
-    pub(super) node: Option<PathBuf>,
+    pub(super) node: PathBuf,
     /// The file to which tests add `name: reason` when they skip themselves.
     pub(super) skipped: PathBuf,
     /// Only tests whose name contains this.
@@ -71,10 +71,8 @@ impl Program {
             .current_dir(&self.directory)
             .args(&environment.filter)
             .env("CARGO_MANIFEST_DIR", &self.directory)
+            .env("HNP_TEST_BINARY", &environment.node)
             .env("HNP_TEST_SKIPPED", &environment.skipped);
-        if let Some(node) = &environment.node {
-            command.env("HNP_TEST_BINARY", node);
-        }
         if let Some(backend) = backend {
             name = format!("{name} [{backend}]");
             command.env("HNP_TEST_BACKEND", backend);

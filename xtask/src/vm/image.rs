@@ -51,6 +51,8 @@ impl Contents<'_> {
             "/etc/hosts",
             b"127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
         )?;
+        // There is nobody to ask, but a node wants to know whom.
+        archive.file("/etc/resolv.conf", b"nameserver 127.0.0.1\n")?;
         archive.file("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;
         archive.file("/etc/group", b"root:x:0:\n")?;
         for module in self.modules {
