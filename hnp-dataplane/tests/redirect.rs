@@ -6,6 +6,8 @@
 )]
 #[path = "redirect/client.rs"]
 mod inside;
+#[path = "redirect/limits.rs"]
+mod limits;
 #[path = "redirect/pod.rs"]
 mod pod;
 
@@ -332,6 +334,25 @@ fn pins_outlive_the_loader_and_are_taken_over() {
     assert_eq!(pins.cgroups().unwrap().len(), 0);
     pins.remove().unwrap();
     assert!(!bpffs.0.path().join("v1").exists());
+}
+
+#[test]
+#[ignore = "a measurement: how long `connect()` takes"]
+fn connect_latency() {
+    let Some(mut it) = Setup::new("latency") else {
+        return;
+    };
+    // The same work behind the same loopback interface, in turns: without programs, past them, and redirected by them.
+    let plain = it.acceptor.policy(it.rules).port4;
+    let loopback = format!("time 2000 127.0.0.1:{plain}");
+    for _ in 0..5 {
+        let without = it.pod.client(&[&*loopback]);
+        let attached = it.attach(&[], |_| {});
+        let [bypassed, relayed] =
+            [&*loopback, "time 2000 203.0.113.7:443"].map(|command| it.pod.client(&[command]));
+        drop(attached);
+        println!("without {without:?}, bypassed {bypassed:?}, relayed {relayed:?}");
+    }
 }
 
 #[test]

@@ -57,6 +57,46 @@ fn run(words: &[&str]) -> io::Result<String> {
             UdpSocket::bind("0.0.0.0:0")?.connect(to)?;
             Ok("connected".into())
         }
+        ["run", to] => {
+            TcpStream::connect(to)?.write_all(b"and away")?;
+            Ok("gone".into())
+        }
+        ["same-port", port, ref to @ ..] => {
+            let mut sockets = Vec::new();
+            for to in to {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+                socket.set_reuse_address(true)?;
+                let own = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.parse().unwrap()));
+                socket.bind(&own.into())?;
+                socket.connect(&to.parse::<SocketAddr>().unwrap().into())?;
+                sockets.push(socket);
+            }
+            Ok("connected".into())
+        }
+        ["outside", to] => {
+            let inside = PathBuf::from(env::var("HNP_CLIENT_CGROUP").unwrap());
+            let pid = process::id().to_string();
+            fs::write(inside.parent().unwrap().join("cgroup.procs"), &pid)?;
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            fs::write(inside.join("cgroup.procs"), &pid)?;
+            socket.connect(&to.parse::<SocketAddr>().unwrap().into())?;
+            Ok("connected".into())
+        }
+        ["time", count, to] => {
+            let mut times: Vec<u128> = (0..count.parse().unwrap())
+                .map(|_| {
+                    let start = std::time::Instant::now();
+                    drop(TcpStream::connect(to));
+                    start.elapsed().as_nanos()
+                })
+                .collect();
+            times.sort_unstable();
+            Ok(format!(
+                "p50 {} ns, p99 {} ns",
+                times[times.len() / 2],
+                times[times.len() * 99 / 100]
+            ))
+        }
         ["many", count, first] => {
             let (count, first): (u32, u32) = (count.parse().unwrap(), first.parse().unwrap());
             for n in first..first + count {

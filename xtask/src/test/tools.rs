@@ -10,7 +10,12 @@ use crate::{
 };
 
 /// Clients and tools that the suites start.
-const PROGRAMS: [Debian; 8] = [
+const PROGRAMS: [Debian; 9] = [
+    Debian {
+        package: "iproute2",
+        brings: "ip",
+        why: "makes the network namespaces of the tests' pods",
+    },
     Debian {
         package: "curl",
         brings: "curl",
