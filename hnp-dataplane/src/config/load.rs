@@ -9,7 +9,7 @@ use super::diagnostic::{self, ConfigError, Diagnostic, Place, Severity};
 use super::document::Document;
 use super::fingerprint::Fingerprint;
 use super::layers::{Overlay, Sources};
-use super::model::Config;
+use super::model::{Config, Mode};
 use super::schema::{self, Kind};
 use super::validate;
 
@@ -68,6 +68,16 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     assembly.finish()
 }
 
+/// What is served where nobody says what. The chaos-agent-proxy, which HNP replaces, is told its upstream and its certificate, and serves plaintext
+/// requests with them. Whoever asks for credentials gets nothing that does without.
+fn usual_modes(config: &Config) -> Vec<Mode> {
+    let mut modes = vec![Mode::Tunnel];
+    if config.upstream.is_some() && config.auth.htpasswd.is_none() {
+        modes.push(Mode::ReverseProxy);
+    }
+    modes
+}
+
 /// What has been read, on its way to a configuration.
 struct Assembly<'s> {
     document: Document<'s>,
@@ -112,6 +122,7 @@ impl Assembly<'_> {
     fn config(&self) -> Result<Config, Box<Diagnostic>> {
         let mut values = self.document.values()?;
         self.overlay.lay_over(&mut values);
+        let modes_are_given = values.contains_key("modes");
         // Nothing is left for serde to refuse; if something is, it is refused in serde's words.
         let mut config = Config::deserialize(values).map_err(|refusal| Diagnostic {
             severity: Severity::Error,
@@ -124,6 +135,9 @@ impl Assembly<'_> {
             config.resolve_paths(directory);
         }
         config.normalize();
+        if !modes_are_given {
+            config.modes = usual_modes(&config);
+        }
         Ok(config)
     }
 

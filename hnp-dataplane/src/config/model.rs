@@ -208,7 +208,7 @@ pub struct Limits {
     pub connections_per_second: Option<u32>,
     /// New connections a second from one client address. Beyond: 429. Absent: no limit.
     pub connections_per_second_per_client: Option<u32>,
-    /// TLS handshakes of clients at once, all workers together. Beyond: the connection is closed.
+    /// TLS handshakes of clients at once, all workers together. Beyond: one makes room.
     pub handshakes: usize,
     /// Bytes of a request head. Beyond: 431.
     pub head_size: Size,

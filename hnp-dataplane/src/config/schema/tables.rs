@@ -11,7 +11,7 @@ pub(in crate::config) static TOP: Table = Table {
         key(
             "modes",
             &MODES,
-            "",
+            "`[\"tunnel\"]`; with an upstream and no [auth]: `[\"tunnel\", \"reverse-proxy\"]`",
             "What the listener serves; the first bytes of a connection choose among them. `tunnel`: HTTP CONNECT and absolute-form `http://` requests. `reverse-proxy`: origin-form requests (`GET /path`), which go to the upstream. `end-to-end-mtls`: the same over TLS from clients that are asked for a certificate; needs `client-auth` in [listener.tls]. Each is served over TLS, too, where [listener.tls] is there.",
         ),
         key(
@@ -405,7 +405,7 @@ static LIMITS: Table = Table {
             "handshakes",
             &COUNT,
             "",
-            "TLS handshakes of clients at once. Beyond: the connection is closed.",
+            "TLS handshakes of clients at once, all workers together. Beyond: the oldest one of the client address with the most is closed to make room.",
         ),
         key(
             "head-size",
