@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use socket2::{Domain, Socket, Type};
@@ -251,7 +252,9 @@ impl Accepted {
     /// When none comes.
     #[must_use]
     pub fn request(&self) -> (TcpStream, String) {
+        let end = Instant::now() + DEADLINE;
         loop {
+            assert!(Instant::now() < end, "no request came to the upstream");
             let mut stream = self.next();
             if let Some(head) = exchange::read_head(&mut stream).unwrap() {
                 return (stream, head);

@@ -348,6 +348,9 @@ fn a_client_that_waits_for_100_is_told_by_the_upstream() {
         .unwrap();
     assert_eq!(read_response_head(&mut client).unwrap().status, 204);
 
+    // Else the next request might come over it.
+    drop(upstream);
+
     // Refused: no content is waited for, and the connection ends, for it may or may not follow.
     let (mut client, mut upstream, _) = handed(&node, &accepted, request);
     upstream
