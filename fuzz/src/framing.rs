@@ -109,7 +109,10 @@ impl Reader {
                 Ok(None) => return false,
                 Err(_) => self.passed.refused = true,
                 Ok(Some((head, _)))
-                    if !matches!(head.target, RequestTarget::Origin(_) | RequestTarget::Asterisk) =>
+                    if !matches!(
+                        head.target,
+                        RequestTarget::Origin(_) | RequestTarget::Asterisk
+                    ) =>
                 {
                     self.passed.over = true;
                 }

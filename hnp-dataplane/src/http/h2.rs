@@ -6,7 +6,7 @@
 //!                                          translate ───┘   └───▶ plain: an HTTP/1.1 connection to itself
 //! ```
 //!
-//! The library `h2` frames; what it is told of the network is in [`io`]. Content passes as it comes, in both directions at once, and
+//! The library `h2` frames; what it is told of the network is in `io`. Content passes as it comes, in both directions at once, and
 //! no more of it is taken from one side than the other has room for: capacity is given back when the other side has taken the
 //! bytes. Each stream holds at most its window (see [`server`] and [`upstream`]) in either direction.
 //!

@@ -30,7 +30,7 @@ use self::verified::{Memory, Verified};
 use super::identity::Identity;
 use super::provider;
 
-/// Verifies clients' certificates against one endpoint's authorities and revocation lists: X.509 v3 by webpki, X.509 v1 by [`v1`]. A
+/// Verifies clients' certificates against one endpoint's authorities and revocation lists: X.509 v3 by webpki, X.509 v1 by `v1`. A
 /// certificate that is shown has to verify, whether or not one has to be shown.
 #[derive(Debug)]
 pub struct ClientVerifier {

@@ -36,8 +36,10 @@ pub(super) fn listener(pki: &Pki, auth: ClientAuth) -> ListenerTls {
 }
 
 pub(super) fn config(tls: ListenerTls) -> Config {
-    let mut config = Config::default();
-    config.modes = vec![Mode::EndToEndMtls];
+    let mut config = Config {
+        modes: vec![Mode::EndToEndMtls],
+        ..Config::default()
+    };
     config.listener.tls = Some(tls);
     config
 }
