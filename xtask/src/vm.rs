@@ -25,7 +25,7 @@ use self::{
     machine::Machine,
 };
 use crate::{
-    install,
+    install::{self, Debian},
     shell::{bold, say, target},
     test::{
         self,
@@ -85,7 +85,7 @@ struct Plan {
     environment: &'static [(&'static str, &'static str)],
     modules: &'static [&'static str],
     /// Programs of this machine that the tests start.
-    tools: &'static [&'static str],
+    tools: &'static [Debian],
 }
 
 impl Suite {
@@ -132,8 +132,21 @@ impl Suite {
                 cargo: &["--test", "redirect"],
                 programs: &[("redirect", &[])],
                 environment: &[],
-                modules: &[],
-                tools: &["bash", "setpriv"],
+                // Pods are joined to the world by it.
+                modules: &["veth"],
+                // busybox has simpler ones.
+                tools: &[
+                    Debian {
+                        package: "iproute2",
+                        brings: "ip",
+                        why: "makes the pods of tests",
+                    },
+                    Debian {
+                        package: "util-linux",
+                        brings: "setpriv",
+                        why: "takes privileges from tests",
+                    },
+                ],
             },
         }
     }
@@ -163,6 +176,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut outcomes = Vec::new();
     for suite in suites {
         let plan = suite.plan();
+        install::debian(plan.tools)?;
         say(bold(&format!("building {}", suite.name())));
         let built = build::only(plan.cargo)?;
         let steps = plan.steps(&built)?;

@@ -12,15 +12,15 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{cpio::Archive, kernel::Module};
-use crate::shell::find_program;
+use crate::{install::Debian, shell::find_program};
 
 /// What to put into an image.
 pub(super) struct Contents<'a> {
     pub(super) busybox: &'a Path,
     pub(super) modules: &'a [Module],
     pub(super) steps: &'a [Step],
-    /// Programs that the steps start, by name: the ones of this machine.
-    pub(super) tools: &'a [&'a str],
+    /// Programs that the steps start: the ones of this machine.
+    pub(super) tools: &'a [Debian],
     /// Further programs, by path.
     pub(super) programs: &'a [PathBuf],
     /// After which the machine switches itself off.
@@ -75,7 +75,7 @@ impl Contents<'_> {
             script.push_str(&step.line()?);
         }
         archive.file("/steps", script.as_bytes())?;
-        for tool in self.tools {
+        for tool in self.tools.iter().map(|tool| tool.brings) {
             let path = find_program(tool).with_context(|| format!("{tool} is not here"))?;
             archive.link(&format!("/usr/local/bin/{tool}"), utf8(&path)?)?;
             programs.insert(path);
