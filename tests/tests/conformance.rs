@@ -1,5 +1,5 @@
-//! RFC 9112 and RFC 9110 by table, requests and responses: each case is judged whole and split at every byte, and by a node on the wire; and
-//! generated messages are judged by HNP and by Python's `h11`.
+//! RFC 9112 and RFC 9110 by table, requests and responses: each case is judged by the parsers and by a node on the wire; and
+//! generated messages are judged by HNP and by Python's `h11`. (That a verdict does not depend on how bytes are split: `hostile_heads`, fuzzing.)
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 #[path = "conformance/differential.rs"]
