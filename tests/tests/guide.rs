@@ -190,7 +190,6 @@ fn with_the_environment_as_the_chart_sets_it_up() {
     // No variable names the manager's authority: it is one of the system's, and OpenSSL's variable says where those are.
     fs::write(guide.path("roots.pem"), Material::shared().manager.pem()).unwrap();
     let node = Node::builder()
-        .config(PLAINTEXT)
         .env("PROXY_URL", &managers.own.url())
         .env("SSL_CERT_FILE", &guide.path("roots.pem"))
         .env("CLIENT_CERT_PATH", &guide.path("client.crt"))
