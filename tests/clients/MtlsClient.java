@@ -24,8 +24,8 @@ public class MtlsClient {
     public static void main(String[] args) throws Exception {
         for (int i = 3; i < args.length; i++) {
             SSLContext tls = context(Path.of(args[1]), args[2].toCharArray(), args[i]);
-            HttpClient client = HttpClient.newBuilder().sslContext(tls).connectTimeout(Duration.ofSeconds(60)).build();
-            HttpRequest request = HttpRequest.newBuilder(URI.create(args[0])).timeout(Duration.ofSeconds(60)).build();
+            HttpClient client = HttpClient.newBuilder().sslContext(tls).connectTimeout(Duration.ofSeconds(15)).build();
+            HttpRequest request = HttpRequest.newBuilder(URI.create(args[0])).timeout(Duration.ofSeconds(15)).build();
             try {
                 HttpResponse<String> answer = client.send(request, BodyHandlers.ofString());
                 System.out.println(answer.statusCode() + " " + answer.body().replaceAll("\\s+", " "));

@@ -259,7 +259,8 @@ fn a_node_does_so_to_responses() {
         upstream.write_all(&case.bytes).unwrap();
         drop(upstream);
         let mut bytes = Vec::new();
-        client.shutdown(Shutdown::Write).unwrap();
+        // A response that is cut may have reset the connection already.
+        let _ = client.shutdown(Shutdown::Write);
         let end = client.read_to_end(&mut bytes);
         let verdict = judge::response(&bytes, method, true);
         let right = match (&case.expect, &verdict) {

@@ -261,8 +261,9 @@ impl Inspection {
                     return Err((fault, "sign it with a CA certificate"));
                 }
                 Err(X509Error::SignatureUnsupportedAlgorithm) => {
-                    let remedy = "sign it with SHA-256 or better, by a key HNP can use";
-                    let fault = "its signature is of a kind HNP cannot check";
+                    let remedy =
+                        "check it with `openssl verify`; HNP itself takes SHA-256 or better";
+                    let fault = "its signature is of a kind that this command cannot check";
                     return Err((fault.into(), remedy));
                 }
                 Err(_) => namesakes.push(item.label.as_str()),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
-    PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize,
+    PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
@@ -36,8 +36,6 @@ pub(crate) enum KeyKind {
     #[default]
     P256,
     P384,
-    P521,
-    Ed25519,
     #[value(name = "rsa2048")]
     Rsa2048,
     #[value(name = "rsa3072")]
@@ -52,8 +50,6 @@ impl KeyKind {
         match self {
             Self::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
             Self::P384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
-            Self::P521 => KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512),
-            Self::Ed25519 => KeyPair::generate_for(&PKCS_ED25519),
             Self::Rsa2048 => rsa(RsaKeySize::_2048),
             Self::Rsa3072 => rsa(RsaKeySize::_3072),
             Self::Rsa4096 => rsa(RsaKeySize::_4096),
