@@ -1,4 +1,4 @@
-//! HNP, without an access log, as the others. One port serves everything.
+//! HNP, without an access log and without forwarded fields, as the others. One port serves everything.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::mutual::pki::NAME;
 
 pub(super) const PEER: Peer = Peer {
     name: "hnp",
-    about: "workers = 1, no access log; its tunnel: CONNECT over TLS",
+    about: "workers = 1, no access log, no forwarded fields; its tunnel: CONNECT over TLS",
     prepare,
 };
 
@@ -43,6 +43,9 @@ address = "{admin}"
 
 [log]
 access = false
+
+[reverse-proxy]
+forwarded-headers = false
 
 [[policy.allow]]
 cidrs = ["127.0.0.0/8"]
