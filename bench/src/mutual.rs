@@ -1,7 +1,7 @@
 //! Mutual TLS: HNP beside HAProxy, nginx and Envoy, between a generator and a manager that both speak it.
 //!
 //! Everybody uses TLS 1.3 with TLS_AES_128_GCM_SHA256, X25519 and P-256 certificates signed by one CA: generator and manager offer
-//! nothing else. What counts is what a proxy's own processes use; generator and manager are made cheap (see [`wire`]), so that it is
+//! nothing else. What counts is what a proxy's own processes use; generator and manager are made cheap (see `wire`), so that it is
 //! the proxy that is busy.
 
 mod limits;
