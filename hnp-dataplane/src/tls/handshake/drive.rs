@@ -177,9 +177,10 @@ fn encode<Data>(
     Ok(())
 }
 
-/// Takes what rustls wants to tell the peer of an error.
+/// Takes what rustls wants to tell the peer of an error, and nothing more: shown the rest of the input it would go on reading, and make a
+/// second alert of it.
 fn collect_alert<C: Connection>(connection: &mut C, buffers: &mut Buffers) {
-    loop {
+    while connection.wants_write() {
         let UnbufferedStatus { discard, state } = connection.process(buffers.incoming.shown_mut());
         let Ok(ConnectionState::EncodeTlsData(data)) = state else {
             return;
