@@ -88,6 +88,8 @@ fn serve(
         limits: Limits::new(&config.limits),
         health,
     });
+    // Before the first connection, which is to be counted.
+    certificates::in_force(&shared.snapshot.load(), &metrics);
     let writer = LogWriter::stdout(Arc::clone(&metrics))
         .context("cannot start the thread that writes the access log")?;
     let (phase, phases) = watch::channel(Phase::Running);

@@ -108,7 +108,6 @@ impl Control<'_> {
             tokio::spawn(admin.serve(self.admin_state(), stop))
         });
         let watcher = self.watch();
-        certificates::in_force(&self.shared.snapshot.load(), &self.metrics);
         let mut daily = tokio::time::interval(certificates::LOOKED_AT);
         daily.reset();
         let code = loop {
