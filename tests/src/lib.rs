@@ -19,6 +19,7 @@ pub mod node;
 pub mod origin;
 pub mod parent;
 pub mod pki;
+pub mod pod;
 pub mod port;
 pub mod process;
 pub mod random;

@@ -12,7 +12,7 @@ fn who_has_closed_before_hnp_accepts_is_found_all_the_same() {
         return;
     };
     // Nobody accepts yet.
-    let (listener, _v6) = it.pod.netns.listen().unwrap();
+    let (listener, _v6) = it.pod.inside.listen().unwrap();
     let port = listener.local_addr().unwrap().port();
     let _attached = it.attach(&[], |policy| {
         *policy = PodPolicy::new(policy.rules, port, port);
@@ -37,7 +37,7 @@ fn what_hnp_never_accepts_is_swept() {
     let Some(mut it) = Setup::new("swept") else {
         return;
     };
-    let (listener, _v6) = it.pod.netns.listen().unwrap();
+    let (listener, _v6) = it.pod.inside.listen().unwrap();
     let port = listener.local_addr().unwrap().port();
     let _attached = it.attach(&[], |policy| {
         *policy = PodPolicy::new(policy.rules, port, port);

@@ -1,12 +1,11 @@
-//! Pods of the tests' own: a cgroup, a network namespace joined to another one by veth, HNP's listeners in it.
+//! A pod with HNP's listeners in it.
 
 use std::{
-    fs::{self, File},
     io::Write as _,
     net::{SocketAddr, TcpListener},
+    ops::Deref,
     os::fd::AsRawFd as _,
-    path::PathBuf,
-    process::{self, Command},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -15,67 +14,38 @@ use std::{
 };
 
 use hnp_dataplane::redirect::{
-    Destinations, NetNs, NetnsCookie, OriginalDestination, PodPolicy, RulesId, cgroup2_mount,
+    Destinations, NetNs, NetnsCookie, OriginalDestination, PodPolicy, RulesId,
 };
-use nix::{
-    sched::{CloneFlags, unshare},
-    sys::socket::{Shutdown, shutdown},
-};
+use hnp_tests::pod;
+use nix::sys::socket::{Shutdown, shutdown};
 
-/// The pod's addresses; the peer has `.1` and `::1`.
-pub(crate) const POD4: &str = "10.77.0.2";
-pub(crate) const POD6: &str = "fd77::2";
+pub(crate) use hnp_tests::pod::{POD4, POD6};
 
-/// A cgroup and a pair of namespaces, gone when the test ends.
+/// A pod, and its namespace as HNP opens it.
 pub(crate) struct Pod {
-    pub(crate) cgroup: PathBuf,
-    pub(crate) netns: NetNs,
-    pub(crate) peer: NetNs,
-    // The namespaces live as long as these are open.
-    files: [File; 2],
+    pub(crate) pod: pod::Pod,
+    pub(crate) inside: NetNs,
+}
+
+impl Deref for Pod {
+    type Target = pod::Pod;
+
+    fn deref(&self) -> &pod::Pod {
+        &self.pod
+    }
 }
 
 impl Pod {
     pub(crate) fn new(name: &str) -> Self {
-        let cgroup = cgroup2_mount()
-            .unwrap()
-            .join(format!("hnp-test-{name}-{}", process::id()));
-        fs::create_dir(&cgroup).unwrap();
-        let files = [namespace(), namespace()];
-        let open = |file: &File| NetNs::open(&path(file)).unwrap();
-        let (netns, peer) = (open(&files[0]), open(&files[1]));
-        let there = path(&files[1]);
-        netns
-            .run(|| {
-                ip(&format!(
-                    "link add pod0 type veth peer name peer0 netns {}",
-                    there.display()
-                ));
-                address("pod0", POD4, POD6);
-            })
-            .unwrap();
-        peer.run(|| address("peer0", "10.77.0.1", "fd77::1"))
-            .unwrap();
-        Self {
-            cgroup,
-            netns,
-            peer,
-            files,
-        }
+        let pod = pod::Pod::new(name);
+        let inside = NetNs::open(&pod.netns.path()).unwrap();
+        Self { pod, inside }
     }
 
     /// HNP's part: accepts in the pod's namespace, looks the destination up and writes it to the client.
     pub(crate) fn acceptor(&self, destinations: impl Fn() -> Destinations) -> Acceptor {
-        let (v4, v6) = self.netns.listen().unwrap();
+        let (v4, v6) = self.inside.listen().unwrap();
         Acceptor::new(v4, v6.unwrap(), destinations)
-    }
-
-    /// A listener in the namespace at the other end; it answers nothing.
-    pub(crate) fn server(&self, address: &str) -> TcpListener {
-        self.peer
-            .run(|| TcpListener::bind(address))
-            .unwrap()
-            .unwrap()
     }
 
     /// Runs the commands in a process inside the pod; a line of output for each. See `inside`.
@@ -84,7 +54,7 @@ impl Pod {
             .args(["--exact", "inside::client", "--ignored", "--nocapture"])
             .env("HNP_CLIENT", commands.join("\n"))
             .env("HNP_CLIENT_CGROUP", &self.cgroup)
-            .env("HNP_CLIENT_NETNS", path(&self.files[0]))
+            .env("HNP_CLIENT_NETNS", self.netns.path())
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -94,45 +64,6 @@ impl Pod {
             .filter_map(|line| Some(line.split_once("= ")?.1.to_owned()))
             .collect()
     }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        // Its processes have been waited for, and a cgroup is empty from then on.
-        if let Err(error) = fs::remove_dir(&self.cgroup) {
-            eprintln!("cannot remove {}: {error}", self.cgroup.display());
-        }
-    }
-}
-
-/// A new network namespace with its loopback interface up.
-fn namespace() -> File {
-    thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        ip("link set lo up");
-        File::open("/proc/thread-self/ns/net").unwrap()
-    })
-    .join()
-    .unwrap()
-}
-
-fn path(namespace: &File) -> PathBuf {
-    format!("/proc/{}/fd/{}", process::id(), namespace.as_raw_fd()).into()
-}
-
-fn address(device: &str, v4: &str, v6: &str) {
-    ip(&format!("address add {v4}/24 dev {device}"));
-    ip(&format!("address add {v6}/64 dev {device} nodad"));
-    ip(&format!("link set {device} up"));
-}
-
-/// iproute2, in the calling thread's namespace.
-fn ip(arguments: &str) {
-    let status = Command::new("ip")
-        .args(arguments.split(' '))
-        .status()
-        .unwrap();
-    assert!(status.success(), "ip {arguments}: {status}");
 }
 
 /// HNP's listeners, with a thread each.
