@@ -25,6 +25,7 @@ use rustls::crypto::CryptoProvider;
 use crate::config::model::TlsVersion;
 
 pub use client::{Alpn, Client, Clients};
+pub use failure::alert;
 pub use handshake::{HandshakeError, Hello, accept, connect, refusal};
 pub use handshakes::{Handshakes, Ticket};
 pub use identity::Identity;

@@ -4,10 +4,12 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use hnp_tests::manager::{ClientAuth, Manager};
 use hnp_tests::material::Material;
 use hnp_tests::node::{self, NodeBuilder, loopback};
+use hnp_tests::pki::authority::Leaf;
 use hnp_tests::pki::{Authority, Clients, Pair, Shown};
 use hnp_tests::process;
 use hnp_tests::tls::sessions::{SharedSessions, Switch};
@@ -520,6 +522,34 @@ fn a_session_does_not_outlive_the_trust_in_its_certificate() {
             let got = tls.get(node.address(), &acme.host(), "/acme/head");
             assert!(matches!(got, Err(Refusal::Alert(_))), "{context}: {got:?}");
         }
+    }
+}
+
+/// A ticket is good for hours, a certificate may end in between: the client is told, as it would be by a handshake.
+#[test]
+fn a_resumed_session_of_an_expired_certificate_is_refused_by_an_alert() {
+    let gateway = Gateway::new();
+    let acme = &gateway.accounts[0];
+    let node = gateway.start(ClientAuth::Strict);
+    for versions in VERSIONS {
+        let left = Duration::from_secs(4);
+        let pair = acme.clients.authority.issue(&Leaf {
+            ends_in: Some(left),
+            ..Leaf::default()
+        });
+        let ends = Instant::now() + left;
+        let sessions = SharedSessions::new();
+        let tls = Tls::of(&[&gateway.authority], Some(&pair), versions).resuming(sessions.clone());
+        assert!(!visit(&tls, &node, acme).resumed());
+        assert!(visit(&tls, &node, acme).resumed(), "{versions:?}");
+        // The last second of its life counts whole.
+        thread::sleep(ends + Duration::from_secs(1) - Instant::now());
+        let (mark, offered) = (node.log().mark(), sessions.offered());
+        let got = tls.get(node.address(), &acme.host(), "/acme/head");
+        let expired = Refusal::Alert(AlertDescription::CertificateExpired);
+        assert_eq!(got, Err(expired), "{versions:?}\n{}", node.log());
+        assert_eq!(sessions.offered(), offered + 1, "{versions:?}");
+        node.log().await_line_after(mark, &["expired"]);
     }
 }
 

@@ -65,9 +65,11 @@ pub async fn accept(
     let identity = match server.verify_identity(session) {
         Ok(identity) => identity,
         Err(error) => {
+            let alert = tls::alert(&error);
             let failure = Failure::Handshake(error.into());
             books.failed(failure.code());
             failure.note(account);
+            stream.refuse(alert).await;
             return None;
         }
     };

@@ -27,6 +27,15 @@ impl Session {
     }
 }
 
+/// What tells a client that its certificate does not do: the alert that a handshake would have ended with.
+#[must_use]
+pub fn alert(error: &Error) -> AlertDescription {
+    match error {
+        Error::InvalidCertificate(error) => error.clone().into(),
+        _ => AlertDescription::HandshakeFailure,
+    }
+}
+
 fn of_tls(error: &Error) -> &'static str {
     match error {
         Error::NoCertificatesPresented => "no_certificate",

@@ -23,6 +23,7 @@ use super::TlsStream;
 use crate::stream::Stream;
 use buffers::Buffers;
 
+pub(super) use drive::{PARTING, PARTING_BYTES};
 pub use hello::refusal;
 
 /// What a client says before a configuration is chosen for it.

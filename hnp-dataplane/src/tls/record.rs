@@ -26,6 +26,8 @@ use read::Reader;
 pub(crate) use write::LastWords;
 use write::Writer;
 
+use rustls::AlertDescription;
+
 use super::ktls;
 use crate::stream::Stream;
 use crate::uring::Socket;
@@ -128,6 +130,11 @@ impl Records {
     /// As [`crate::stream::Stream::try_write`].
     pub(crate) fn write(&mut self, wire: &impl Wire, bytes: &[u8]) -> io::Result<usize> {
         self.writer.write(wire, bytes, &mut self.keeper)
+    }
+
+    /// Sends a fatal alert, as far as there is room for it; nothing more can be written.
+    pub(crate) fn refuse(&mut self, wire: &impl Wire, alert: AlertDescription) {
+        self.writer.alert(wire, true, alert);
     }
 
     /// Seals `close_notify` and sends it, after which nothing more can be written. What the wire did not take is returned.

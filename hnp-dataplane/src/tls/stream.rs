@@ -11,8 +11,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use rustls::{ProtocolVersion, SupportedCipherSuite};
+use rustls::{AlertDescription, ProtocolVersion, SupportedCipherSuite};
 
+use super::handshake::{PARTING, PARTING_BYTES};
 use super::ktls;
 use super::record::{LastWords, Records};
 use crate::signal::Signal;
@@ -132,6 +133,33 @@ impl TlsStream {
             let _ = lower.shutdown_write();
         });
         Ok(())
+    }
+
+    /// Ends the stream by a fatal alert, and reads what the peer still sends, for up to a second: a socket closed with unread bytes
+    /// answers with a reset, which can destroy the alert on its way.
+    pub async fn refuse(self, alert: AlertDescription) {
+        self.records.borrow_mut().refuse(&*self.lower, alert);
+        if self.lower.shutdown_write().is_err() {
+            return;
+        }
+        let drained = async {
+            let mut discarded = 0;
+            let mut buffer = vec![0; 4096];
+            while discarded < PARTING_BYTES {
+                match self.try_read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(n) => discarded += n,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        if self.lower.readable().await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(_) => return,
+                }
+            }
+        };
+        // When the time is up there is nothing left to do but to close.
+        let _ = uring::timeout(PARTING, drained).await;
     }
 
     /// From now on closing means a reset.

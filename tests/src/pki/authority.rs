@@ -41,6 +41,8 @@ pub struct Leaf<'a> {
     pub from: i64,
     /// Days from now at which it ends.
     pub until: i64,
+    /// Ends so soon instead.
+    pub ends_in: Option<std::time::Duration>,
     /// For a server instead of a client.
     pub server: bool,
     /// With an RSA key instead of ECDSA P-256.
@@ -64,6 +66,7 @@ impl Default for Leaf<'_> {
             uris: &[],
             from: -1,
             until: 365,
+            ends_in: None,
             server: false,
             rsa: false,
         }
@@ -164,7 +167,11 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, leaf.name);
         params.not_before = OffsetDateTime::now_utc() + Duration::days(leaf.from);
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(leaf.until);
+        params.not_after = OffsetDateTime::now_utc()
+            + match leaf.ends_in {
+                Some(left) => left.try_into().unwrap(),
+                None => Duration::days(leaf.until),
+            };
         params.serial_number = Some(serial());
         params.use_authority_key_identifier_extension = true;
         params.extended_key_usages = vec![if leaf.server {

@@ -19,8 +19,8 @@ use crate::tls::record::{Keeper, Key, Records};
 use crate::uring;
 
 /// How long, and for how many bytes, a peer that was refused may go on sending before it is cut off.
-const PARTING: Duration = Duration::from_secs(1);
-const PARTING_BYTES: usize = 256 << 10;
+pub(in crate::tls) const PARTING: Duration = Duration::from_secs(1);
+pub(in crate::tls) const PARTING_BYTES: usize = 256 << 10;
 
 /// A rustls connection of either side.
 pub(in crate::tls) trait Connection:
