@@ -34,6 +34,7 @@ use self::lookup::{Answer, Failure};
 use self::parent::Parent;
 use self::race::{Feed, Lost, Network, Won, race};
 use self::resolver::{Lookup, Whole};
+use crate::admin::metrics::WorkerMetrics;
 use crate::config::model::Config;
 use crate::policy::{Decision, Reason};
 use crate::stream::Stream;
@@ -100,7 +101,8 @@ impl Dialer {
             .is_some_and(|parent| !parent.direct.matches(&target.host))
     }
 
-    /// Connects to `target`. `allowed` is asked about every address before it is dialled, and may be asked more than once.
+    /// Connects to `target`. `allowed` is asked about every address before it is dialled, and may be asked more than once. Handshakes
+    /// with a parent proxy are entered in `metrics`.
     ///
     /// Must run on a worker (see [`uring`]); dropping the future closes what it has begun.
     ///
@@ -108,12 +110,13 @@ impl Dialer {
     /// See [`Cause`]; what the client is told is in [`DialError::status`], [`DialError::error_type`] and its text.
     pub async fn dial(
         &self,
+        metrics: &WorkerMetrics,
         target: &Target,
         allowed: impl Fn(IpAddr) -> Decision,
     ) -> Result<Dialled, DialError> {
         let dialled = match &self.parent {
             Some(parent) if !parent.direct.matches(&target.host) => {
-                self.through(parent, target).await
+                self.through(metrics, parent, target).await
             }
             _ => self.reach(target, allowed).await.map(|won| Dialled {
                 stream: won.stream.into(),
@@ -131,7 +134,12 @@ impl Dialer {
         })
     }
 
-    async fn through(&self, parent: &Parent, target: &Target) -> Result<Dialled, Cause> {
+    async fn through(
+        &self,
+        metrics: &WorkerMetrics,
+        parent: &Parent,
+        target: &Target,
+    ) -> Result<Dialled, Cause> {
         let failed = |failure| Cause::Parent {
             parent: parent.name.clone(),
             failure,
@@ -148,14 +156,16 @@ impl Dialer {
         let connected = uring::now();
         let left = self.connect.saturating_sub(won.connect);
         let tunnel = async {
-            let stream = parent.secured(won.stream).await?;
+            let stream = parent.secured(metrics, won.stream, left).await?;
             let early = parent.tunnel(&stream, target).await?;
             Ok((stream, early))
         };
         let (stream, early) = match uring::timeout(left, Box::pin(tunnel)).await {
             Ok(Ok(tunnel)) => tunnel,
+            Ok(Err(ParentFailure::Silent(_))) | Err(_) => {
+                return Err(failed(ParentFailure::Silent(self.connect)));
+            }
             Ok(Err(failure)) => return Err(failed(failure)),
-            Err(_) => return Err(failed(ParentFailure::Silent(self.connect))),
         };
         Ok(Dialled {
             stream,

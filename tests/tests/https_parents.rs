@@ -41,6 +41,13 @@ fn node(material: &Material, manager: &Manager, parent: &Node, shown: Shown) -> 
     node.start()
 }
 
+/// Handshakes of the node with upstreams that ended so.
+fn handshakes(node: &Node, result: &str) -> f64 {
+    let labels = ["side=\"upstream\"", &format!("result=\"{result}\"")];
+    let metrics = node.metrics();
+    metrics.sum_where("hnp_tls_handshakes_total", &labels)
+}
+
 fn get(node: &Node) -> Response {
     exchange::request(
         node.address(),
@@ -61,6 +68,8 @@ fn a_request_reaches_the_manager_by_tls_within_tls() {
         let peer = manager.last_for("/head").peer;
         let agent = material.agents.valid().serial();
         assert_eq!(peer.serial.as_deref(), Some(agent.as_str()));
+        // With the parent, and with the manager within.
+        assert_eq!(handshakes(&node, "ok"), 2.0);
         drop(node);
         let pod = material.pods.pair(shown).unwrap().name();
         let identity = format!("identity={pod}");

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,11 +13,12 @@ use thiserror::Error;
 
 use super::error::ParentFailure;
 use super::no_proxy::{NoProxy, NoProxyError};
+use crate::admin::metrics::{self, WorkerMetrics};
 use crate::config::model;
 use crate::stream::Stream;
 use crate::target::{Host, Target};
 use crate::tls::{Alpn, Client};
-use crate::uring::Socket;
+use crate::uring::{self, Socket};
 
 /// Bytes of a parent's answer, header fields included.
 const MOST_HEAD: usize = 16 << 10;
@@ -127,14 +129,32 @@ impl Parent {
         })
     }
 
-    /// The connection to the parent, as it is asked over: by TLS where its url says `https`.
-    pub(super) async fn secured(&self, socket: Socket) -> Result<Stream, ParentFailure> {
-        match &self.tls {
-            None => Ok(socket.into()),
-            Some(tls) => tls
-                .connect(socket.into(), Alpn::Http1)
-                .await
-                .map_err(ParentFailure::Tls),
+    /// The connection to the parent, as it is asked over: by TLS where its url says `https`, for whose handshake `left` is left.
+    pub(super) async fn secured(
+        &self,
+        metrics: &WorkerMetrics,
+        socket: Socket,
+        left: Duration,
+    ) -> Result<Stream, ParentFailure> {
+        let Some(tls) = &self.tls else {
+            return Ok(socket.into());
+        };
+        let books = metrics.handshake(metrics::Side::Upstream);
+        match uring::timeout(left, tls.connect(socket.into(), Alpn::Http1)).await {
+            Ok(Ok(stream)) => {
+                if let Some(session) = stream.session() {
+                    books.done(session.version_name(), session.resumed);
+                }
+                Ok(stream)
+            }
+            Ok(Err(error)) => {
+                books.failed(error.code());
+                Err(ParentFailure::Tls(error))
+            }
+            Err(_) => {
+                books.failed("timeout");
+                Err(ParentFailure::Silent(left))
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::dns_server::{DnsServer, Reply};
 use super::*;
+use crate::admin::metrics::Metrics;
 use crate::policy::Engine;
 use crate::uring::Mechanism;
 
@@ -49,6 +50,7 @@ impl Drop for Control {
 struct Bench {
     dialer: Dialer,
     engine: Engine,
+    metrics: WorkerMetrics,
     dns: DnsServer,
     _control: Control,
 }
@@ -66,6 +68,7 @@ impl Bench {
         Bench {
             dialer: Dialer::new(&config, resolver, None).unwrap(),
             engine: Engine::compile(&config).unwrap(),
+            metrics: Metrics::new(1).worker(0),
             dns,
             _control: control,
         }
@@ -77,7 +80,7 @@ impl Bench {
             .map_or_else(|_| Host::Name(host.into()), Host::Address);
         let target = Target { host, port };
         self.dialer
-            .dial(&target, |address| {
+            .dial(&self.metrics, &target, |address| {
                 self.engine.check_address(&target, address, None)
             })
             .await
@@ -469,7 +472,7 @@ fn a_dial_s_future_stays_small() {
         host: Host::Name("a.example".into()),
         port: 443,
     };
-    let future = bench.dialer.dial(&target, |address| {
+    let future = bench.dialer.dial(&bench.metrics, &target, |address| {
         bench.engine.check_address(&target, address, None)
     });
     let size = size_of_val(&future);

@@ -68,7 +68,7 @@ async fn dial_if(
         *decision.borrow_mut() = Some(judged);
         judged
     };
-    match snapshot.dialer.dial(target, allowed).await {
+    match snapshot.dialer.dial(&worker.metrics, target, allowed).await {
         Ok(dialled) => {
             let named = matches!(target.host, Host::Name(_));
             if named && !dialled.via_parent {
