@@ -21,6 +21,7 @@ else:
 unary = channel.unary_unary("/hnp.Test/Unary")
 collect = channel.stream_unary("/hnp.Test/Collect")
 count = channel.unary_stream("/hnp.Test/Count")
+pause = channel.unary_stream("/hnp.Test/Pause")
 chat = channel.stream_stream("/hnp.Test/Chat")
 
 answer, call = unary.with_call(b"hello", metadata=(("x-token", "abc"),), timeout=20)
@@ -31,6 +32,9 @@ print("big", unary(big, timeout=60) == big[::-1])
 
 print("collect", collect((bytes(1000) for _ in range(1000)), timeout=60).decode())
 print("count", sum(int(n) for n in count(b"1000", timeout=60)))
+
+# Longer than HNP waits for the next request of a connection without one.
+print("pause", b" ".join(pause(b"1.5", timeout=60)).decode())
 
 # Each message is sent only when the answer to the one before it has come.
 asked = queue.Queue()

@@ -33,6 +33,12 @@ def count(request, context):
         yield str(n).encode()
 
 
+def pause(request, context):
+    yield b"before"
+    time.sleep(float(request))
+    yield b"after"
+
+
 def chat(requests, context):
     for request in requests:
         yield b"re: " + request
@@ -44,6 +50,7 @@ kind = grpc.method_handlers_generic_handler(
         "Unary": grpc.unary_unary_rpc_method_handler(unary),
         "Collect": grpc.stream_unary_rpc_method_handler(collect),
         "Count": grpc.unary_stream_rpc_method_handler(count),
+        "Pause": grpc.unary_stream_rpc_method_handler(pause),
         "Chat": grpc.stream_stream_rpc_method_handler(chat),
     },
 )

@@ -105,7 +105,7 @@ fn nghttpd(directory: &Path, tls: Option<&Pki>) -> Other {
     let mut nghttpd = Command::new("nghttpd");
     nghttpd
         .arg("--address=127.0.0.1")
-        .arg("--htdocs")
+        .args(["--echo-upload", "--htdocs"])
         .arg(directory);
     match tls {
         Some(pki) => {
@@ -202,6 +202,7 @@ fn check_grpc(output: &str, scheme: &str) {
     assert_eq!(got["big"], "True");
     assert_eq!(got["collect"], "1000000");
     assert_eq!(got["count"], "499500");
+    assert_eq!(got["pause"], "before after");
     assert_eq!(got["chat"], "100 re: 99 0");
     assert_eq!(got["fail"], "FAILED_PRECONDITION asked to fail asked to");
     assert_eq!(got["slow"], "DEADLINE_EXCEEDED");
@@ -214,7 +215,9 @@ fn check_grpc(output: &str, scheme: &str) {
 fn grpc_in_plaintext() {
     let service = grpc_server();
     let upstream = format!("http://127.0.0.1:{}", service.port);
-    let node = node(&upstream, "[upstream]\nprotocol = \"h2\"\n", None);
+    // A call that is open is not idle, however long it says nothing.
+    let more = "[upstream]\nprotocol = \"h2\"\n[timeouts]\nhttp-idle = \"500ms\"\n";
+    let node = node(&upstream, more, None);
     let mut client = python("grpc_client.py");
     client.arg(node.address().to_string());
     check_grpc(&process::run(&mut client, LIMIT).success(), "http");
@@ -284,6 +287,51 @@ fn h2load() {
             );
             assert!(output.contains("status codes: 3000 2xx"), "{output}");
         }
+    }
+}
+
+/// Clients of HTTP/1.1 before an upstream that speaks nothing but HTTP/2: more than either side holds, down, up and back, with its length
+/// known and not.
+#[test]
+fn http1_to_an_upstream_of_http2() {
+    const SIZE: usize = 100 << 20;
+    let pki = Pki::new();
+    let directory = tempfile::tempdir().unwrap();
+    let (bulk, got) = (directory.path().join("bulk"), directory.path().join("got"));
+    let bytes = hnp_tests::random::Random::new(17).bytes(SIZE);
+    let sent = digest(&bytes);
+    std::fs::write(&bulk, bytes).unwrap();
+    let upload = format!("@{}", bulk.display());
+    for tls in [None, Some(&pki)] {
+        let upstream = nghttpd(directory.path(), tls);
+        let url = match tls {
+            None => format!("http://127.0.0.1:{}", upstream.port),
+            Some(_) => format!("https://localhost:{}", upstream.port),
+        };
+        let trusted = tls.map_or_else(String::new, |pki| format!("ca = {:?}\n", pki.ca()));
+        let more = format!("[upstream]\nprotocol = \"h2\"\n{trusted}");
+        let node = node(&url, &more, None);
+        let known: &[&str] = &["--data-binary", &upload];
+        let chunked: &[&str] = &[
+            "--header",
+            "transfer-encoding: chunked",
+            "--data-binary",
+            &upload,
+        ];
+        for (path, arguments) in [("bulk", &[] as &[&str]), ("echo", known), ("echo", chunked)] {
+            let mut curl = curl(&pki);
+            curl.args(["--http1.1", "--write-out", "%{http_version} %{http_code}"])
+                .arg("--output")
+                .arg(&got)
+                .args(arguments)
+                .arg(format!("http://{}/{path}", node.address()));
+            let said = process::run(&mut curl, LIMIT).success();
+            assert_eq!(said, "1.1 200", "{url} {arguments:?}\n{}", node.log());
+            let digest = digest(&std::fs::read(&got).unwrap());
+            assert_eq!(digest, sent, "{url} {arguments:?}");
+        }
+        node.log()
+            .await_line(&["mode=reverse-proxy", "path=/echo", "status=200"]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! HTTP/2: each stream of a client's connection is a request with stages, an account and a log line of its own.
 
-mod reach;
+pub(super) mod reach;
 mod session;
 mod tunnel;
 
@@ -16,12 +16,12 @@ use super::reverse::Peer;
 use crate::access_log::ClosedBy;
 use crate::admin::metrics;
 use crate::http::answer::Answer;
-use crate::http::h2::exchange::{self, Failure, Progress};
-use crate::http::h2::message::Broken;
+use crate::http::h2::content::Content;
+use crate::http::h2::exchange::{self, Failure, Progress, Refused, upstream_failed};
+use crate::http::h2::message::{Broken, Sink};
 use crate::http::h2::server::{self, End, Incoming, Options};
-use crate::http::h2::stream::{Client, Content};
+use crate::http::h2::stream::{Client, Received};
 use crate::http::h2::translate;
-use crate::http::proxy_status::{ErrorType, Side};
 use crate::relay::Ledger as _;
 use crate::stream::Stream;
 use crate::uring;
@@ -73,26 +73,6 @@ pub async fn serve(
     }
 }
 
-/// Why a request has no response of the upstream's.
-enum Refused {
-    /// HNP says why.
-    Answer(Answer),
-    /// The exchange broke.
-    Failure(Failure),
-}
-
-impl From<Answer> for Refused {
-    fn from(answer: Answer) -> Refused {
-        Refused::Answer(answer)
-    }
-}
-
-impl Refused {
-    fn upstream(broken: Broken) -> Refused {
-        Refused::Failure(Failure::Upstream(broken))
-    }
-}
-
 /// One request, from its head to the end of its response.
 async fn request(session: Rc<Session>, incoming: Incoming, account: Account) {
     let Incoming {
@@ -107,7 +87,7 @@ async fn request(session: Rc<Session>, incoming: Incoming, account: Account) {
     let _open = session.worker.metrics.http2_stream(metrics::Side::Client);
     account.sent_up(exchange::size(&head.headers));
     let current = session.current(&place);
-    let content = Content::new(body);
+    let content = Content::new(Received::new(body));
     let outcome = if head.method == Method::CONNECT {
         current
             .tunnel(&session, &head, content, &mut client, &account, &progress)
@@ -162,24 +142,13 @@ async fn request(session: Rc<Session>, incoming: Incoming, account: Account) {
 /// Waits for something on the way to the upstream, unless the client goes away meanwhile.
 async fn unless_gone<T>(
     waited_for: impl Future<Output = Result<T, Answer>>,
-    client: &mut Client,
+    client: &mut impl Sink,
 ) -> Result<T, Refused> {
-    use crate::http::h2::message::Sink as _;
     tokio::select! {
         biased;
         done = waited_for => done.map_err(Refused::Answer),
         broken = client.broken() => Err(Refused::Failure(Failure::Client(broken))),
     }
-}
-
-fn upstream_failed(broken: &Broken) -> Answer {
-    let error = match broken {
-        Broken::Reset(_) | Broken::Gone(_) | Broken::Unprocessed(_) => {
-            ErrorType::ConnectionTerminated
-        }
-        Broken::Malformed(error, _) => *error,
-    };
-    Answer::new(502, error, Side::Upstream, format!("the upstream {broken}"))
 }
 
 fn is_grpc(head: &request::Parts) -> bool {

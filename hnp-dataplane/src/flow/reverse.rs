@@ -7,14 +7,17 @@ use std::sync::Arc;
 use super::account::Account;
 use super::authorize;
 use super::connect::{self, Ledger};
+use super::h2::reach;
 use super::relay::Tunnel;
 use crate::admin::metrics::{Connection, UpstreamGuard};
 use crate::config::model::HttpProtocol;
 use crate::http::answer::Answer;
-use crate::http::forward::{self, End, Exchange, Gate, Options, Traffic, Upstream};
+use crate::http::forward::{self, End, Exchange, Gate, Options, Shared, Traffic, Upstream};
+use crate::http::h2::asker::{self, Received};
+use crate::http::h2::content::Content;
+use crate::http::h2::exchange::{Idle, Progress, Refused};
 use crate::http::head::{RequestHead, RequestTarget};
 use crate::http::pool::Tending;
-use crate::http::proxy_status::{ErrorType, Side};
 use crate::http::response::ResponseHead;
 use crate::http::reverse::{Client, Rewriter};
 use crate::origin::{Origin, Route};
@@ -168,17 +171,11 @@ impl Gate for Stages<'_> {
     }
 
     async fn connect(&self, (): &()) -> Result<Stream, Answer> {
-        let origin = self.origin();
-        if origin.protocol == HttpProtocol::H2 {
-            let why = "the upstream is reached by HTTP/2 alone (its protocol is `h2`), and HNP passes no HTTP/1.1 requests on to it: have the client speak HTTP/2, or set the protocol to `auto`";
-            let error = ErrorType::ProxyConfigurationError;
-            return Err(Answer::new(502, error, Side::Configuration, why));
-        }
         let connected = connect::origin(
             self.worker,
             self.snapshot,
             self.account,
-            origin,
+            self.origin(),
             Alpn::Http1,
         );
         let stream = connected.await?;
@@ -192,6 +189,36 @@ impl Gate for Stages<'_> {
 
     fn keep(&self, (): &(), upstream: Upstream) {
         keep(self.worker, self.origin(), upstream);
+    }
+
+    fn shares(&self, (): &()) -> bool {
+        self.origin().protocol == HttpProtocol::H2
+    }
+
+    async fn share(
+        &self,
+        (): &(),
+        request: Shared<'_>,
+        content: &mut Content<Received<'_>>,
+        client: &mut asker::Client<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<(), Refused> {
+        let exchange = reach::Exchange {
+            worker: self.worker,
+            snapshot: self.snapshot,
+            origin: self.origin(),
+            rewriter: &self.rewriter,
+            account: self.account,
+            progress,
+            idle: Idle::of_request(&self.snapshot.config.timeouts),
+            plan: reach::Plan {
+                head: request.head.to_owned(),
+                method: request.method.to_owned(),
+                framing: request.framing,
+                is_idempotent: request.is_idempotent,
+            },
+        };
+        exchange.carry(content, client).await
     }
 
     fn respond(

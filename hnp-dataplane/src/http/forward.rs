@@ -20,6 +20,7 @@ mod connection;
 mod exchange;
 mod plan;
 mod respond;
+mod shared;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -28,7 +29,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
-use super::head::{HeadLimits, RequestHead};
+use super::h2::asker::{Client, Received};
+use super::h2::content::Content;
+use super::h2::exchange::{Progress, Refused};
+use super::head::{BodyFraming, HeadLimits, RequestHead};
+use super::proxy_status::{ErrorType, Side};
 use super::response::ResponseHead;
 use super::rewrite;
 use crate::stream::Stream;
@@ -36,8 +41,20 @@ use crate::uring;
 use buffer::Buffer;
 use connection::Connection;
 
+/// A request for a connection that is shared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    /// Its head as the upstream would get it in HTTP/1.1.
+    pub(crate) head: &'a [u8],
+    /// How its response is read: as that to `HEAD`, or to any other.
+    pub(crate) method: &'static str,
+    pub(crate) framing: BodyFraming,
+    /// Whether doing it twice is as good as doing it once.
+    pub(crate) is_idempotent: bool,
+}
+
 /// What decides on each request and connects it. The stages of the flow, seen from here.
-pub trait Gate {
+pub(crate) trait Gate {
     /// Where an admitted request goes.
     type Hop;
 
@@ -60,6 +77,25 @@ pub trait Gate {
 
     /// A connection that can carry another request.
     fn keep(&self, hop: &Self::Hop, upstream: Upstream);
+
+    /// Whether requests for this hop go over connections that they share, by HTTP/2: [`Gate::share`] carries them then.
+    fn shares(&self, _hop: &Self::Hop) -> bool {
+        false
+    }
+
+    /// Carries a request over a connection that others use at the same time.
+    fn share(
+        &self,
+        _hop: &Self::Hop,
+        _request: Shared<'_>,
+        _content: &mut Content<Received<'_>>,
+        _client: &mut Client<'_>,
+        _progress: &Progress<'_>,
+    ) -> impl Future<Output = Result<(), Refused>> {
+        let why = "no connections are shared here";
+        let error = ErrorType::ProxyInternalError;
+        std::future::ready(Err(Answer::new(500, error, Side::Hnp, why).into()))
+    }
 
     /// The head of a response as the client gets it, added to `out`. See [`rewrite::response_head`].
     fn respond(
@@ -218,7 +254,7 @@ impl Upstream {
 
 /// Serves a client's connection from its first request on. `received` is what was read already, from the first byte of that request's
 /// head.
-pub async fn serve<G: Gate>(
+pub(crate) async fn serve<G: Gate>(
     client: Stream,
     received: Vec<u8>,
     options: Options,

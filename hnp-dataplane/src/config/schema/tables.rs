@@ -460,7 +460,7 @@ static TIMEOUTS: Table = Table {
             "tunnel-idle",
             &DURATION,
             "",
-            "For a tunnel with no byte in either direction.",
+            "For a tunnel, or a request over HTTP/2, with no byte in either direction.",
         ),
         key(
             "tunnel-lifetime",
@@ -472,7 +472,7 @@ static TIMEOUTS: Table = Table {
             "http-idle",
             &DURATION,
             "",
-            "For a forwarded request with no byte in either direction.",
+            "For a request of HTTP/1.1 with no byte in either direction, and for a connection of HTTP/2 with no request.",
         ),
         key(
             "upstream-idle",

@@ -1,5 +1,6 @@
 //! From a request to the upstream's response: over a connection that HTTP/2 shares, or one of HTTP/1.1 from the pool.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use h2::Reason;
@@ -7,7 +8,7 @@ use http::request;
 use http::uri::Scheme;
 
 use super::session::{Current, Served, Session};
-use super::{Refused, unless_gone, upstream_failed};
+use super::unless_gone;
 use crate::access_log::ClosedBy;
 use crate::admin::metrics;
 use crate::config::model::HttpProtocol;
@@ -15,15 +16,19 @@ use crate::flow::account::Account;
 use crate::flow::{authorize, connect, reverse};
 use crate::http::answer::Answer;
 use crate::http::forward::Upstream;
-use crate::http::h2::exchange::{self, Failure, Progress};
-use crate::http::h2::message::Broken;
-use crate::http::h2::stream::{self, Client, Content};
+use crate::http::h2::content::Content;
+use crate::http::h2::exchange::{self, Failure, Idle, Progress, Refused, upstream_failed};
+use crate::http::h2::message::{Asking, Broken, Source};
+use crate::http::h2::stream::{self, Client, Received};
 use crate::http::h2::upstream::{Found, Lease};
 use crate::http::h2::{plain, translate};
 use crate::http::head::{BodyFraming, RequestParser};
 use crate::http::proxy_status::{ErrorType, Side};
+use crate::http::reverse::Rewriter;
 use crate::http::rewrite;
+use crate::origin::Origin;
 use crate::tls::Alpn;
+use crate::worker::{Snapshot, Worker};
 
 /// Connections that a request is tried on, where an upstream says that it has not looked at it.
 const ATTEMPTS: usize = 3;
@@ -41,22 +46,26 @@ enum Via {
 }
 
 /// A request as the upstream gets it.
-struct Plan {
-    head: Vec<u8>,
-    method: String,
-    framing: BodyFraming,
+pub(in crate::flow) struct Plan {
+    /// Its head, as HTTP/1.1 has it.
+    pub(in crate::flow) head: Vec<u8>,
+    /// How its response is read: as that to `HEAD`, or to any other.
+    pub(in crate::flow) method: String,
+    pub(in crate::flow) framing: BodyFraming,
     /// Whether doing it twice is as good as doing it once (RFC 9110 section 9.2.2).
-    is_idempotent: bool,
+    pub(in crate::flow) is_idempotent: bool,
 }
 
-/// One exchange by way of one session.
-struct Exchange<'a> {
-    session: &'a Session,
-    current: &'a Current,
-    served: &'a Served,
-    account: &'a Account,
-    progress: &'a Progress<'a>,
-    plan: Plan,
+/// One exchange with an origin, whichever version of HTTP the client speaks.
+pub(in crate::flow) struct Exchange<'a> {
+    pub(in crate::flow) worker: &'a Rc<Worker>,
+    pub(in crate::flow) snapshot: &'a Snapshot,
+    pub(in crate::flow) origin: &'a Arc<Origin>,
+    pub(in crate::flow) rewriter: &'a Rewriter,
+    pub(in crate::flow) account: &'a Account,
+    pub(in crate::flow) progress: &'a Progress<'a>,
+    pub(in crate::flow) idle: Idle,
+    pub(in crate::flow) plan: Plan,
 }
 
 impl Current {
@@ -65,7 +74,7 @@ impl Current {
         &self,
         session: &Session,
         head: &request::Parts,
-        mut content: Content,
+        mut content: Content<Received>,
         client: &mut Client,
         account: &Account,
         progress: &Progress<'_>,
@@ -85,13 +94,15 @@ impl Current {
         }
         authorize::origin(self.snapshot(), account, served.origin())
             .map_err(|answer| answer.about(target))?;
-        let plan = self.plan(served, head, content.is_empty())?;
+        let plan = self.plan(served, head, content.source().is_empty())?;
         let exchange = Exchange {
-            session,
-            current: self,
-            served,
+            worker: &session.worker,
+            snapshot: self.snapshot(),
+            origin: served.origin(),
+            rewriter: served.rewriter(),
             account,
             progress,
+            idle: Idle::of_stream(&self.snapshot().config.timeouts),
             plan,
         };
         exchange.carry(&mut content, client).await?;
@@ -129,7 +140,11 @@ impl Current {
 
 impl Exchange<'_> {
     /// Tries connections until one takes the request.
-    async fn carry(&self, content: &mut Content, client: &mut Client) -> Result<(), Refused> {
+    pub(in crate::flow) async fn carry(
+        &self,
+        content: &mut Content<impl Source>,
+        client: &mut impl Asking,
+    ) -> Result<(), Refused> {
         let mut fresh = false;
         for attempt in 1.. {
             let via =
@@ -137,7 +152,7 @@ impl Exchange<'_> {
                     .await
                     .map_err(|refused| match refused {
                         Refused::Answer(answer) => {
-                            Refused::Answer(answer.about(&self.served.origin().target))
+                            Refused::Answer(answer.about(&self.origin.target))
                         }
                         refused => refused,
                     })?;
@@ -159,13 +174,13 @@ impl Exchange<'_> {
 
     /// A connection for one request: shared where HTTP/2 is spoken, else its own. `fresh`: one that nobody has used yet.
     async fn reach(&self, fresh: bool) -> Result<Via, Answer> {
-        let origin = self.served.origin();
+        let origin = self.origin;
         let prior_knowledge = origin.protocol == HttpProtocol::H2;
         let negotiates = origin.tls.is_some() && origin.protocol == HttpProtocol::Auto;
         if !prior_knowledge && !negotiates {
             return self.reach_http1(fresh).await;
         }
-        let dialling = match self.session.worker.h2_upstreams.find(origin.id()).await? {
+        let dialling = match self.worker.h2_upstreams.find(origin.id()).await? {
             Found::Connection(lease) => {
                 self.account.reached(lease.address());
                 return Ok(Via::Http2(lease));
@@ -189,13 +204,13 @@ impl Exchange<'_> {
                 reused: false,
             });
         }
-        let idle = self.current.snapshot().config.timeouts.upstream_idle.0;
+        let idle = self.snapshot.config.timeouts.upstream_idle.0;
         let origin = Arc::downgrade(origin);
         dialling
             .begin(
                 stream,
                 self.account.address(),
-                self.current.snapshot().head,
+                self.snapshot.head,
                 idle,
                 move || origin.strong_count() > 0,
             )
@@ -205,8 +220,8 @@ impl Exchange<'_> {
     }
 
     async fn reach_http1(&self, fresh: bool) -> Result<Via, Answer> {
-        let pool = &self.session.worker.upstreams;
-        while !fresh && let Some(mut upstream) = pool.take(self.served.origin()) {
+        let pool = &self.worker.upstreams;
+        while !fresh && let Some(mut upstream) = pool.take(self.origin) {
             // What cannot be sent twice is not sent on a guess.
             if upstream.is_usable(!self.plan.is_idempotent) {
                 return Ok(Via::Http1 {
@@ -223,23 +238,16 @@ impl Exchange<'_> {
     }
 
     async fn connect(&self, offer: Alpn) -> Result<crate::stream::Stream, Answer> {
-        connect::origin(
-            &self.session.worker,
-            self.current.snapshot(),
-            self.account,
-            self.served.origin(),
-            offer,
-        )
-        .await
+        connect::origin(self.worker, self.snapshot, self.account, self.origin, offer).await
     }
 
     async fn over_http2(
         &self,
         lease: &Lease,
-        content: &mut Content,
-        client: &mut Client,
+        content: &mut Content<impl Source>,
+        client: &mut impl Asking,
     ) -> Result<(), Refused> {
-        let scheme = match self.served.origin().tls {
+        let scheme = match self.origin.tls {
             Some(_) => Scheme::HTTPS,
             None => Scheme::HTTP,
         };
@@ -247,16 +255,16 @@ impl Exchange<'_> {
         // What the stream says of its end is of no use here: some of the content may have been taken for an earlier attempt.
         let ended = self.plan.framing == BodyFraming::None;
         let (response, stream) = lease.send(head, ended).await.map_err(Refused::upstream)?;
-        let metrics = &self.session.worker.metrics;
+        let metrics = &self.worker.metrics;
         let _open = metrics.http2_stream(metrics::Side::Upstream);
-        let mut upstream = stream::Upstream::new(response, self.served);
+        let mut upstream = stream::Upstream::new(response, self.rewriter);
         let mut request = stream::Request::new(stream);
         let carried = exchange::run(
             (!ended).then_some((content, &mut request)),
             &mut upstream,
             client,
             self.progress,
-            self.current.snapshot().config.timeouts.http_idle.0,
+            self.idle,
         )
         .await;
         match &carried {
@@ -292,16 +300,16 @@ impl Exchange<'_> {
         &self,
         connection: Upstream,
         reused: bool,
-        content: &mut Content,
-        client: &mut Client,
+        content: &mut Content<impl Source>,
+        client: &mut impl Asking,
     ) -> Result<(), Refused> {
-        let _in_use = self.session.worker.metrics.upstream_request(match reused {
+        let _in_use = self.worker.metrics.upstream_request(match reused {
             true => metrics::Connection::Kept,
             false => metrics::Connection::New,
         });
         let stream = connection.stream();
-        let limits = self.current.snapshot().head;
-        let mut upstream = plain::Upstream::new(stream, &self.plan.method, limits, self.served);
+        let limits = self.snapshot.head;
+        let mut upstream = plain::Upstream::new(stream, &self.plan.method, limits, self.rewriter);
         let mut request = plain::Request::new(stream, self.plan.framing);
         let carried = match stream.write_all(&self.plan.head).await {
             Ok(()) => {
@@ -311,7 +319,7 @@ impl Exchange<'_> {
                     &mut upstream,
                     client,
                     self.progress,
-                    self.current.snapshot().config.timeouts.http_idle.0,
+                    self.idle,
                 )
                 .await
             }
@@ -319,7 +327,7 @@ impl Exchange<'_> {
         };
         let whole = carried.is_ok() && self.progress.sent.get();
         if whole && upstream.is_reusable() {
-            reverse::keep(&self.session.worker, self.served.origin(), connection);
+            reverse::keep(self.worker, self.origin, connection);
             return Ok(());
         }
         match carried {

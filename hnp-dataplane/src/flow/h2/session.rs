@@ -8,10 +8,8 @@ use std::sync::Arc;
 use super::Access;
 use crate::flow::reverse::Peer;
 use crate::http::answer::Answer;
-use crate::http::h2::message::Heads;
 use crate::http::h2::server::Place;
 use crate::http::proxy_status::{ErrorType, Side};
-use crate::http::response::ResponseHead;
 use crate::http::reverse::{Client, Rewriter};
 use crate::origin::{Origin, Route};
 use crate::worker::{Snapshot, Worker};
@@ -139,18 +137,5 @@ impl Served {
 
     pub(super) fn rewriter(&self) -> &Rewriter {
         &self.rewriter
-    }
-}
-
-impl Heads for Served {
-    fn response(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
-        self.rewriter.response_head(head, false, true, out);
-    }
-
-    fn location(&self, location: &[u8]) -> Option<Vec<u8>> {
-        match self.rewriter.location(location) {
-            std::borrow::Cow::Borrowed(_) => None,
-            std::borrow::Cow::Owned(other) => Some(other),
-        }
     }
 }

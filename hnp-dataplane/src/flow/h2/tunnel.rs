@@ -3,13 +3,14 @@
 use http::request;
 
 use super::session::{Current, Session};
-use super::{Refused, unless_gone};
+use super::unless_gone;
 use crate::access_log::ClosedBy;
 use crate::flow::account::Account;
 use crate::flow::{authorize, connect, identify};
 use crate::http::answer::Answer;
-use crate::http::h2::exchange::{self, Progress};
-use crate::http::h2::stream::{Client, Content};
+use crate::http::h2::content::Content;
+use crate::http::h2::exchange::{self, Idle, Progress, Refused};
+use crate::http::h2::stream::{Client, Received};
 use crate::http::h2::{raw, translate};
 use crate::http::head::RequestParser;
 use crate::http::proxy_status::{ErrorType, Side};
@@ -21,7 +22,7 @@ impl Current {
         &self,
         session: &Session,
         head: &request::Parts,
-        mut content: Content,
+        mut content: Content<Received>,
         client: &mut Client,
         account: &Account,
         progress: &Progress<'_>,
@@ -51,7 +52,7 @@ impl Current {
             &mut down,
             client,
             progress,
-            timeouts.tunnel_idle.0,
+            Idle::of_stream(timeouts),
             timeouts.tunnel_lifetime.map(|lifetime| lifetime.0),
         )
         .await;

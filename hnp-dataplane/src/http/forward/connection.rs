@@ -29,7 +29,7 @@ const FRESH: Duration = Duration::from_millis(100);
 const OPTIONS_HERE: &[u8] = b"HTTP/1.1 200 OK\r\nAllow: CONNECT, GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// What a request leaves the connection in.
-enum Turn {
+pub(super) enum Turn {
     Next,
     /// Nothing more can be said; the response, if any, must still arrive.
     Close,
@@ -54,14 +54,14 @@ struct Admitted<H> {
 }
 
 pub(super) struct Connection<'g, G, D> {
-    client: Stream,
-    input: Buffer,
+    pub(super) client: Stream,
+    pub(super) input: Buffer,
     /// The head of the request at hand, as the next hop gets it.
-    head: Vec<u8>,
+    pub(super) head: Vec<u8>,
     alarm: Alarm,
-    options: Options,
-    traffic: Rc<Traffic>,
-    gate: &'g G,
+    pub(super) options: Options,
+    pub(super) traffic: Rc<Traffic>,
+    pub(super) gate: &'g G,
     draining: Pin<&'g mut D>,
     /// The signal knows this task.
     told: bool,
@@ -199,6 +199,10 @@ impl<'g, G: Gate, D: Future<Output = ()>> Connection<'g, G, D> {
         if plan.last_forward.is_some() {
             return self.answer_options(head_length, started).await;
         }
+        if self.gate.shares(hop) {
+            // In a box: connections that do without it keep no room for it.
+            return Box::pin(self.carry_shared(plan, hop, head_length, started)).await;
+        }
         let mut kept = self.kept(plan, hop);
         loop {
             let reused = kept.is_some();
@@ -308,7 +312,7 @@ impl<'g, G: Gate, D: Future<Output = ()>> Connection<'g, G, D> {
         self.answer(&Plan::unread(), 0, uring::now(), answer).await;
     }
 
-    async fn answer(&mut self, plan: &Plan, up: u64, started: Instant, answer: Answer) {
+    pub(super) async fn answer(&mut self, plan: &Plan, up: u64, started: Instant, answer: Answer) {
         let bytes = if plan.is_head {
             answer.to_bytes_without_body()
         } else {

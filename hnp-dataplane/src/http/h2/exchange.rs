@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Response};
 
 use super::message::{Answering, Asking, Broken, Part, Sink, Source};
+use crate::config::model::Timeouts;
 use crate::http::answer::Answer;
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::relay::Ledger;
@@ -26,6 +27,33 @@ pub(crate) struct Progress<'a> {
     pub(crate) sent: Cell<bool>,
 }
 
+/// How long nothing may move.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Idle {
+    /// So long.
+    pub(crate) limit: Duration,
+    /// The setting that says so.
+    pub(crate) setting: &'static str,
+}
+
+impl Idle {
+    /// For a stream of HTTP/2: it may be as silent as a tunnel, for a call of gRPC is open for as long as there may be something to say.
+    pub(crate) fn of_stream(timeouts: &Timeouts) -> Idle {
+        Idle {
+            limit: timeouts.tunnel_idle.0,
+            setting: "timeouts.tunnel-idle",
+        }
+    }
+
+    /// For a request of HTTP/1.1.
+    pub(crate) fn of_request(timeouts: &Timeouts) -> Idle {
+        Idle {
+            limit: timeouts.http_idle.0,
+            setting: "timeouts.http-idle",
+        }
+    }
+}
+
 /// Why an exchange is not complete.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -35,6 +63,39 @@ pub(crate) enum Failure {
     Upstream(Broken),
     /// No byte moved for too long.
     Idle(Answer),
+}
+
+/// Why a request has no response of the upstream's.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// HNP says why.
+    Answer(Answer),
+    /// The exchange broke.
+    Failure(Failure),
+}
+
+impl From<Answer> for Refused {
+    fn from(answer: Answer) -> Refused {
+        Refused::Answer(answer)
+    }
+}
+
+impl Refused {
+    /// The upstream is why.
+    pub(crate) fn upstream(broken: Broken) -> Refused {
+        Refused::Failure(Failure::Upstream(broken))
+    }
+}
+
+/// What a client is told of an upstream that broke.
+pub(crate) fn upstream_failed(broken: &Broken) -> Answer {
+    let error = match broken {
+        Broken::Reset(_) | Broken::Gone(_) | Broken::Unprocessed(_) => {
+            ErrorType::ConnectionTerminated
+        }
+        Broken::Malformed(error, _) => *error,
+    };
+    Answer::new(502, error, Side::Upstream, format!("the upstream {broken}"))
 }
 
 impl Progress<'_> {
@@ -59,7 +120,8 @@ impl Progress<'_> {
     }
 
     /// Ends when nothing has moved for `limit`.
-    async fn silence(&self, limit: Duration) -> Answer {
+    async fn silence(&self, idle: Idle) -> Answer {
+        let Idle { limit, setting } = idle;
         loop {
             let deadline = self.active.get() + limit;
             if deadline <= uring::now() {
@@ -68,13 +130,11 @@ impl Progress<'_> {
             uring::sleep_until(deadline).await;
         }
         if self.awaits_client.get() {
-            let why = format!(
-                "nothing more of the request's content came within {limit:?} (timeouts.http-idle)"
-            );
+            let why =
+                format!("nothing more of the request's content came within {limit:?} ({setting})");
             Answer::new(408, ErrorType::HttpRequestError, Side::Client, why)
         } else {
-            let why =
-                format!("the upstream took or sent nothing for {limit:?} (timeouts.http-idle)");
+            let why = format!("the upstream took or sent nothing for {limit:?} ({setting})");
             Answer::new(504, ErrorType::HttpResponseTimeout, Side::Upstream, why)
         }
     }
@@ -88,7 +148,7 @@ pub(crate) async fn run(
     upstream: &mut impl Answering,
     client: &mut impl Asking,
     progress: &Progress<'_>,
-    idle: Duration,
+    idle: Idle,
 ) -> Result<(), Failure> {
     progress.sent.set(content.is_none());
     let mut up = pin!(async {
@@ -134,7 +194,7 @@ pub(crate) async fn both(
     upstream: &mut impl Answering,
     client: &mut impl Asking,
     progress: &Progress<'_>,
-    idle: Duration,
+    idle: Idle,
     lifetime: Option<Duration>,
 ) -> Result<Ended, Failure> {
     let mut up = pin!(send(content, request, progress));

@@ -1,5 +1,6 @@
 //! What the two sides of an exchange are to each other, whatever version of HTTP they speak.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 
@@ -9,6 +10,7 @@ use http::{HeaderMap, Response};
 
 use crate::http::proxy_status::ErrorType;
 use crate::http::response::ResponseHead;
+use crate::http::reverse::Rewriter;
 
 /// A part of a message's content.
 #[derive(Debug)]
@@ -60,6 +62,19 @@ pub(crate) trait Heads {
 
     /// A `Location` as the client can follow it, where that is another than the upstream's.
     fn location(&self, location: &[u8]) -> Option<Vec<u8>>;
+}
+
+impl Heads for Rewriter {
+    fn response(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
+        self.response_head(head, false, true, out);
+    }
+
+    fn location(&self, location: &[u8]) -> Option<Vec<u8>> {
+        match Rewriter::location(self, location) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(other) => Some(other),
+        }
+    }
 }
 
 /// An upstream that has got a request: its response, then the content of that.

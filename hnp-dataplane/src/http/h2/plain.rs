@@ -1,29 +1,25 @@
 //! The sides of an exchange that are an HTTP/1.1 connection to an upstream, which carries this one request at a time.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, Response};
 
 use super::message::{Answering, Broken, Heads, Part, Sink, Source};
+use super::reader::{Reader, Unread};
 use super::translate;
-use crate::http::body::{Body, BodyError, Piece, may_be_trailer};
-use crate::http::fields::Fields;
+use crate::http::body::may_be_trailer;
 use crate::http::head::{BodyFraming, HeadLimits};
 use crate::http::proxy_status::ErrorType;
 use crate::http::response::ResponseParser;
 use crate::stream::Stream;
 
-/// Bytes of room for a read at first, and for bulk.
-const SMALL: usize = 8 << 10;
-const LARGE: usize = 64 << 10;
-
-/// The way to the upstream.
+/// The way to whom content is sent in HTTP/1.1, behind a head.
 pub(crate) struct Request<'a> {
     stream: &'a Stream,
     chunked: bool,
     frame: Vec<u8>,
-    /// The upstream takes no more. Its response may say why.
+    /// It takes no more. Where it is an upstream, its response may say why.
     deaf: bool,
 }
 
@@ -102,19 +98,11 @@ impl Sink for Request<'_> {
 
 /// The way back.
 pub(crate) struct Upstream<'a, H> {
-    stream: &'a Stream,
+    reader: Reader<'a>,
     heads: &'a H,
     method: &'a str,
     limits: HeadLimits,
-    input: BytesMut,
-    room: usize,
-    body: Body,
-    /// Framing since the last data: in the end the trailer section.
-    framing: Vec<u8>,
-    chunked: bool,
     keeps_alive: bool,
-    /// Whether a byte of any response has come.
-    begun: bool,
 }
 
 impl<H: Heads> Upstream<'_, H> {
@@ -126,102 +114,33 @@ impl<H: Heads> Upstream<'_, H> {
         heads: &'a H,
     ) -> Upstream<'a, H> {
         Upstream {
-            stream,
+            reader: Reader::new(stream, BytesMut::new()),
             heads,
             method,
             limits,
-            input: BytesMut::new(),
-            room: SMALL,
-            body: Body::new(BodyFraming::None),
-            framing: Vec::new(),
-            chunked: false,
             keeps_alive: false,
-            begun: false,
         }
     }
 
     /// Whether the connection can carry another request, now that the response is complete.
     pub(crate) fn is_reusable(&self) -> bool {
-        self.keeps_alive && self.body.is_done() && self.input.is_empty()
+        self.keeps_alive && self.reader.is_done() && self.reader.input.is_empty()
     }
 
     /// Whether the upstream closed without a word.
     pub(crate) fn was_silent(&self) -> bool {
-        !self.begun
-    }
-
-    /// Reads at least a byte; 0 is the end. Dropping the future loses nothing.
-    async fn fill(&mut self) -> io::Result<usize> {
-        loop {
-            let there = self.input.len();
-            self.input.resize(there + self.room, 0);
-            let read = self.stream.try_read(&mut self.input[there..]);
-            self.input.truncate(there + read.as_ref().map_or(0, |n| *n));
-            match read {
-                Ok(n) => {
-                    self.begun |= n > 0;
-                    if n == self.room {
-                        self.room = LARGE;
-                    }
-                    return Ok(n);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    fn parsed_trailers(&self) -> Option<HeaderMap> {
-        // `[CRLF]0[;extension]CRLF` *field CRLF, all of it checked by the body's own parser.
-        let framing = self.framing.strip_prefix(b"\r\n").unwrap_or(&self.framing);
-        let size_line = framing.iter().position(|&b| b == b'\n')? + 1;
-        let fields = framing.get(size_line..framing.len().checked_sub(2)?)?;
-        if fields.is_empty() {
-            return None;
-        }
-        let mut trailers = HeaderMap::new();
-        for (name, value) in Fields::checked(fields) {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            trailers.append(name, HeaderValue::from_bytes(value).ok()?);
-        }
-        Some(trailers)
+        !self.reader.has_begun()
     }
 }
 
 impl<H: Heads> Source for Upstream<'_, H> {
     async fn next(&mut self) -> Result<Part, Broken> {
-        loop {
-            if self.body.is_done() {
-                return Ok(
-                    match self.chunked.then(|| self.parsed_trailers()).flatten() {
-                        Some(trailers) => Part::Trailers(trailers),
-                        None => Part::End,
-                    },
-                );
+        self.reader.part().await.map_err(|unread| match unread {
+            Unread::Framing(error) => {
+                Broken::Malformed(ErrorType::HttpProtocolError, error.to_string())
             }
-            if self.input.is_empty() {
-                match self.fill().await {
-                    Ok(1..) => {}
-                    Ok(0) => match self.body.connection_ended() {
-                        Ok(()) => return Ok(Part::End),
-                        Err(error) => return Err(incomplete(&error.to_string())),
-                    },
-                    Err(error) => return Err(incomplete(&error.to_string())),
-                }
-            }
-            let Piece { skip, data } = self.body.next(&self.input).map_err(malformed)?;
-            if self.chunked {
-                self.framing.extend_from_slice(&self.input[..skip]);
-            }
-            self.input.advance(skip);
-            if data > 0 {
-                self.framing.clear();
-                let data = self.input.split_to(data).freeze();
-                // Of chunks the end is not known before the last of them has come.
-                let last = self.body.is_done() && !self.chunked;
-                return Ok(Part::Data { data, last });
-            }
-        }
+            Unread::Ended(why) => incomplete(&why),
+        })
     }
 
     fn taken(&mut self, _bytes: usize) {}
@@ -231,42 +150,45 @@ impl<H: Heads> Answering for Upstream<'_, H> {
     async fn head(&mut self) -> Result<(Response<()>, bool), Broken> {
         let mut parser = ResponseParser::new();
         loop {
-            match parser.parse(&self.input, &self.limits, self.method) {
-                Ok(Some((head, _))) if head.status == 101 => {
-                    let why = "it switches protocols (101) though nobody asked it to";
-                    return Err(Broken::Malformed(
-                        ErrorType::HttpUpgradeFailed,
-                        why.to_owned(),
-                    ));
-                }
+            match parser.parse(&self.reader.input, &self.limits, self.method) {
+                Ok(Some((head, _))) if head.status == 101 => return Err(unasked_switch()),
                 Ok(Some((head, length))) => {
                     let response = translate::response(&head, self.heads);
                     if !head.is_interim() {
                         self.keeps_alive = head.keeps_alive();
-                        self.chunked = head.framing == BodyFraming::Chunked;
-                        self.body = Body::new(head.framing);
+                        self.reader.expect(head.framing);
                     }
-                    self.input.advance(length);
-                    return Ok((response?, self.body.is_done()));
+                    self.reader.input.advance(length);
+                    return Ok((response?, self.reader.is_done()));
                 }
                 Ok(None) => {}
                 Err(error) => {
                     return Err(Broken::Malformed(error.error_type(), error.to_string()));
                 }
             }
-            match self.fill().await {
+            match self.reader.fill().await {
                 Ok(1..) => {}
-                Ok(0) if self.begun => return Err(incomplete("it closed the connection")),
+                Ok(0) if self.reader.has_begun() => {
+                    return Err(incomplete("it closed the connection"));
+                }
                 Ok(0) => {
                     return Err(Broken::Gone(
                         "it closed the connection before it sent a response".to_owned(),
                     ));
                 }
-                Err(error) if self.begun => return Err(incomplete(&error.to_string())),
+                Err(error) if self.reader.has_begun() => {
+                    return Err(incomplete(&error.to_string()));
+                }
                 Err(error) => return Err(Broken::Gone(error.to_string())),
             }
         }
     }
+}
+
+/// The upstream answers 101 to a request that does not ask for it.
+pub(crate) fn unasked_switch() -> Broken {
+    let why = "it switches protocols (101) though nobody asked it to";
+    Broken::Malformed(ErrorType::HttpUpgradeFailed, why.to_owned())
 }
 
 fn incomplete(why: &str) -> Broken {
@@ -274,8 +196,4 @@ fn incomplete(why: &str) -> Broken {
         ErrorType::HttpResponseIncomplete,
         format!("its response is cut short: {why}"),
     )
-}
-
-fn malformed(error: BodyError) -> Broken {
-    Broken::Malformed(ErrorType::HttpProtocolError, error.to_string())
 }

@@ -8,55 +8,19 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::message::{Answering, Asking, Broken, Heads, Part, Sink, Source};
-use super::translate;
+use super::{plain, translate};
 
-/// Bytes of a request's content that are kept until the upstream has said a word, so that a request which it did not look at can be sent
-/// again.
-const KEPT: usize = 64 << 10;
-
-/// The content of a client's request.
-pub(crate) struct Content {
+/// The content of a client's request, as its stream receives it.
+pub(crate) struct Received {
     stream: RecvStream,
-    kept: Option<Kept>,
-    /// Bytes that came and have not been given back to the client's window.
-    outstanding: usize,
 }
 
-/// What was given of the content.
-#[derive(Default)]
-struct Kept {
-    data: Vec<Bytes>,
-    bytes: usize,
-    trailers: Option<HeaderMap>,
-    ended: bool,
-    /// How many of `data` have been given again.
-    again: usize,
-    /// Whether the end has been given since the last rewind.
-    over: bool,
-}
-
-impl Content {
-    pub(crate) fn new(stream: RecvStream) -> Content {
-        Content {
-            stream,
-            kept: Some(Kept::default()),
-            outstanding: 0,
-        }
-    }
-
-    /// Has everything given once more. `false`: not all of it is still there.
-    pub(crate) fn rewind(&mut self) -> bool {
-        match &mut self.kept {
-            Some(kept) => {
-                kept.again = 0;
-                kept.over = false;
-                true
-            }
-            None => false,
-        }
+impl Received {
+    pub(crate) fn new(stream: RecvStream) -> Received {
+        Received { stream }
     }
 
     /// Whether the client has said that there is none. To be asked before any is taken.
@@ -65,80 +29,13 @@ impl Content {
     }
 }
 
-impl Kept {
-    /// Whether the stream itself is next.
-    fn is_used_up(&self) -> bool {
-        self.again == self.data.len() && (!self.ended || self.over)
-    }
-
-    /// The next part of what was given before.
-    fn next(&mut self) -> Option<Part> {
-        if let Some(data) = self.data.get(self.again) {
-            self.again += 1;
-            let last = self.ended && self.trailers.is_none() && self.again == self.data.len();
-            self.over |= last;
-            return Some(Part::Data {
-                data: data.clone(),
-                last,
-            });
-        }
-        if !self.ended || self.over {
-            return None;
-        }
-        self.over = true;
-        Some(match &self.trailers {
-            Some(trailers) => Part::Trailers(trailers.clone()),
-            None => Part::End,
-        })
-    }
-
-    /// Notes what is given for the first time. `false`: it is too much to be kept.
-    fn note(&mut self, part: &Part) -> bool {
-        match part {
-            Part::Data { data, last } => {
-                self.bytes += data.len();
-                if self.bytes > KEPT {
-                    return false;
-                }
-                self.data.push(data.clone());
-                self.again = self.data.len();
-                self.ended = *last;
-            }
-            Part::Trailers(trailers) => {
-                self.trailers = Some(trailers.clone());
-                self.ended = true;
-            }
-            Part::End => self.ended = true,
-        }
-        self.over = self.ended;
-        true
-    }
-}
-
-impl Source for Content {
+impl Source for Received {
     async fn next(&mut self) -> Result<Part, Broken> {
-        if let Some(part) = self.kept.as_mut().and_then(Kept::next) {
-            return Ok(part);
-        }
-        let part = next(&mut self.stream).await?;
-        if let Part::Data { data, .. } = &part {
-            self.outstanding += data.len();
-        }
-        if self.kept.as_mut().is_some_and(|kept| !kept.note(&part)) {
-            self.kept = None;
-        }
-        Ok(part)
+        next(&mut self.stream).await
     }
 
     fn taken(&mut self, bytes: usize) {
-        // What is sent again is taken twice.
-        let bytes = bytes.min(self.outstanding);
-        self.outstanding -= bytes;
         give_back(&mut self.stream, bytes);
-    }
-
-    fn settle(&mut self) {
-        self.kept = self.kept.take().filter(|kept| !kept.is_used_up());
     }
 }
 
@@ -345,6 +242,10 @@ impl<H: Heads> Answering for Upstream<'_, H> {
         })
         .await?;
         Ok(match head {
+            // HTTP/2 has no such status (RFC 9113 section 8.6), and an HTTP/1.1 client would believe it.
+            Head::Interim(head) if head.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(plain::unasked_switch());
+            }
             Head::Interim(head) => (translate::response_between(head, self.heads), false),
             Head::Final(response) => {
                 let (head, content) = response.into_parts();

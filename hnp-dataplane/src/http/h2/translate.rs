@@ -1,8 +1,6 @@
 //! Heads between the versions (RFC 9113 section 8.3): a request becomes its HTTP/1.1 equivalent, so that there is one set of rules, and
 //! back, where the upstream speaks HTTP/2.
 
-use std::io::Write as _;
-
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{self, Authority, PathAndQuery, Scheme};
@@ -13,6 +11,7 @@ use crate::http::answer::Answer;
 use crate::http::fields::Fields;
 use crate::http::proxy_status::{ErrorType, Side};
 use crate::http::response::ResponseHead;
+use crate::http::rewrite::write_field;
 
 /// How HNP names itself in `Via` for a message that came in HTTP/1.1.
 const VIA_11: &[u8] = b"\r\nVia: 1.1 hnp\r\n";
@@ -231,12 +230,4 @@ pub(crate) fn answer(answer: &Answer, method: &Method) -> (Response<()>, Bytes) 
 
 fn malformed(why: String) -> Answer {
     Answer::new(400, ErrorType::HttpRequestError, Side::Client, why)
-}
-
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    // Writing to a Vec cannot fail.
-    let _ = out.write_all(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }

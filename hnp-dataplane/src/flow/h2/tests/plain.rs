@@ -2,6 +2,8 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use tokio::net::TcpListener;
+
 use super::*;
 
 /// An upstream that reads a request up to `end` and writes `response`, once for each connection.
