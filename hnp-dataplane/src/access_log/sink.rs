@@ -48,6 +48,12 @@ impl AccessLog {
         }
     }
 
+    /// Whether lines are wanted at all.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.outlet.is_some()
+    }
+
     /// Formats one line into memory. Call [`flush`](Self::flush) before the worker waits.
     pub fn write(&self, entry: &Entry<'_>) {
         if self.outlet.is_none() {

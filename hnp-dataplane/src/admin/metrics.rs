@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use prometheus_client::registry::Registry;
 
 use crate::access_log::{ClosedBy, Verdict};
-use cells::WorkerCells;
+use cells::{WorkerCells, add};
 
 pub use certificates::Certificate;
 pub use endpoints::{Client, EndpointReport, Endpoints, MOST_CLIENTS};
@@ -242,13 +242,13 @@ impl WorkerMetrics {
     /// Payload bytes written to the target.
     #[inline]
     pub fn bytes_up(&self, bytes: u64) {
-        self.0.bytes_up.fetch_add(bytes, Relaxed);
+        add(&self.0.bytes_up, bytes);
     }
 
     /// Payload bytes written to the client.
     #[inline]
     pub fn bytes_down(&self, bytes: u64) {
-        self.0.bytes_down.fetch_add(bytes, Relaxed);
+        add(&self.0.bytes_down, bytes);
     }
 
     /// A request was answered: `mode` as in the log line, `status` as sent to the client.

@@ -243,11 +243,16 @@ impl Account {
     }
 
     /// What the client says that it is. Kept of one that came over TLS without a certificate, for its owner to find it.
-    pub fn calls_itself(&self, user_agent: &[u8]) {
-        let Some(secured) = self.secured.borrow().clone() else {
+    pub fn calls_itself<'a>(&self, user_agent: impl FnOnce() -> Option<&'a [u8]>) {
+        let secured = self.secured.borrow();
+        let Some(secured) = secured.as_deref() else {
             return;
         };
-        if secured.identity.is_none() && !secured.introduced.replace(true) {
+        if secured.identity.is_some() || secured.introduced.get() {
+            return;
+        }
+        if let Some(user_agent) = user_agent() {
+            secured.introduced.set(true);
             let endpoints = self.worker.metrics.endpoints();
             let user_agent = String::from_utf8_lossy(user_agent);
             endpoints.user_agent(secured.endpoint.as_deref(), self.client.ip(), &user_agent);
@@ -380,6 +385,9 @@ impl Account {
             verdict
         });
         self.lines.set(self.lines.get() + 1);
+        if !self.worker.log.is_enabled() {
+            return;
+        }
         let secured = self.secured.borrow().clone().unwrap_or_default();
         let identity = request.identity.as_ref().or(secured.identity.as_ref());
         self.worker.log.write(&Entry {

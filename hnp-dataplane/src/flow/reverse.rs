@@ -156,9 +156,8 @@ impl Gate for Stages<'_> {
         let path = head.target.path();
         self.account
             .asked(self.peer.mode, head.method, Some(target), Some(path));
-        if let Some(agent) = head.fields.first("user-agent") {
-            self.account.calls_itself(agent);
-        }
+        self.account
+            .calls_itself(|| head.fields.first("user-agent"));
         authorize::origin(self.snapshot, self.account, self.origin())
             .map_err(|answer| answer.about(target))?;
         self.rewriter.request_head(head, out)

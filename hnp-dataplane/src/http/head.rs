@@ -21,7 +21,7 @@ pub use request_target::RequestTarget;
 
 use std::mem::MaybeUninit;
 
-use super::fields::Fields;
+use super::fields::{Fields, Known};
 use super::lines::{Extent, Lines};
 use crate::config::model::Limits;
 use crate::target::Target;
@@ -113,39 +113,39 @@ impl<'a> RequestHead<'a> {
     /// The value of `Host`, as it came. Present and valid in HTTP/1.1.
     #[must_use]
     pub fn host(&self) -> Option<&'a [u8]> {
-        self.fields.first("host")
+        self.fields.value(Known::Host)
     }
 
     /// The value of `Proxy-Authorization`: a secret, never to be logged.
     #[must_use]
     pub fn proxy_authorization(&self) -> Option<&'a [u8]> {
-        self.fields.first("proxy-authorization")
+        self.fields.value(Known::ProxyAuthorization)
     }
 
     /// The options of `Connection`: `close`, `keep-alive`, `upgrade` and names of hop-by-hop fields.
     pub fn connection_options(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.fields.list("connection")
+        self.fields.elements(Known::Connection)
     }
 
     /// Whether the client waits for `100 Continue` before it sends the content. HTTP/1.0 knows no such thing.
     #[must_use]
     pub fn expects_continue(&self) -> bool {
-        self.version == Version::Http11 && self.fields.list_has("expect", "100-continue")
+        self.version == Version::Http11 && self.fields.lists(Known::Expect, "100-continue")
     }
 
     /// The protocol to switch to, where the client asks for that (RFC 9110 section 7.8): both fields are there, in HTTP/1.1.
     #[must_use]
     pub fn upgrade(&self) -> Option<&'a [u8]> {
         let asked =
-            self.version == Version::Http11 && self.fields.list_has("connection", "upgrade");
-        self.fields.first("upgrade").filter(|_| asked)
+            self.version == Version::Http11 && self.fields.lists(Known::Connection, "upgrade");
+        self.fields.value(Known::Upgrade).filter(|_| asked)
     }
 
     /// Whether the client keeps the connection for another request. A proxy keeps none with an HTTP/1.0 client (RFC 9112
     /// section 9.3).
     #[must_use]
     pub fn keeps_alive(&self) -> bool {
-        self.version == Version::Http11 && !self.fields.list_has("connection", "close")
+        self.version == Version::Http11 && !self.fields.lists(Known::Connection, "close")
     }
 }
 
@@ -226,11 +226,13 @@ fn parse_complete<'a>(
     };
     let framing = framing::check(method, version, request.headers)?;
     let target = RequestTarget::parse(method, target)?;
+    let named = |field: &httparse::Header<'a>| (field.name.as_bytes(), field.value);
+    let found = request.headers.iter().map(named);
     Ok(RequestHead {
         method,
         version,
         target,
-        fields: Fields::checked(&bytes[fields..end - 2]),
+        fields: Fields::parsed(&bytes[fields..end - 2], found),
         framing,
     })
 }

@@ -125,10 +125,10 @@ impl Lines {
     }
 }
 
-/// How many bytes come before the first control character, counted by eights: fewer than there are, by less than eight.
+/// How many bytes come before the first control character, looked at by eights; what is left of an eight at the end is left out.
 fn plain(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
-    /// Marks every byte below `limit`, and maybe some above a marked one.
+    /// Marks every byte below `limit`, and maybe some behind a marked one.
     fn below(word: u64, limit: u64) -> u64 {
         word.wrapping_sub(ONES * limit) & !word & (ONES << 7)
     }
@@ -136,8 +136,9 @@ fn plain(bytes: &[u8]) -> usize {
     for eight in bytes.chunks_exact(8) {
         let word = u64::from_le_bytes(eight.try_into().unwrap_or_default());
         // Below a blank, or DEL.
-        if below(word, 0x20) | below(word ^ (ONES * 0x7f), 1) != 0 {
-            break;
+        let marked = below(word, 0x20) | below(word ^ (ONES * 0x7f), 1);
+        if marked != 0 {
+            return run + marked.trailing_zeros() as usize / 8;
         }
         run += 8;
     }
@@ -155,7 +156,7 @@ mod tests {
                 let mut bytes = [b'a'; 24];
                 bytes[place] = byte;
                 let expected = if byte < 0x20 || byte == 0x7f {
-                    place / 8 * 8
+                    place
                 } else {
                     24
                 };

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::fields::{Fields, trim};
+use super::fields::{Fields, Known, trim};
 use super::head::{BodyFraming, HeadLimits, Version, content_length};
 use super::lines::{Extent, LineFault, Lines};
 use super::proxy_status::ErrorType;
@@ -74,7 +74,7 @@ impl ResponseHead<'_> {
     pub fn keeps_alive(&self) -> bool {
         self.version == Version::Http11
             && self.framing != BodyFraming::UntilClose
-            && !self.fields.list_has("connection", "close")
+            && !self.fields.lists(Known::Connection, "close")
     }
 }
 
@@ -156,47 +156,46 @@ fn parse_complete<'a>(
     } else {
         Version::Http11
     };
-    let fields_of = Fields::checked(&bytes[fields..end - 2]);
+    // Behind `HTTP/1.1 200`.
+    let reason = bytes.get(12..fields).map_or(&[][..], trim);
+    let named = |field: &httparse::Header<'a>| (field.name.as_bytes(), field.value);
+    let found = response.headers.iter().map(named);
+    let fields = Fields::parsed(&bytes[fields..end - 2], found);
     Ok(ResponseHead {
         version,
         status: code,
-        // Behind `HTTP/1.1 200`.
-        reason: bytes.get(12..fields).map_or(&[], trim),
-        fields: fields_of,
-        framing: framing(fields_of, version, code, method)?,
+        reason,
+        fields,
+        framing: framing(&fields, version, code, method)?,
     })
 }
 
 /// RFC 9112 section 6.3, with what it calls an error refused.
 fn framing(
-    fields: Fields<'_>,
+    fields: &Fields<'_>,
     version: Version,
     status: u16,
     method: &str,
 ) -> Result<BodyFraming, ResponseError> {
-    let mut lengths = fields.all("content-length");
-    let length = match lengths.next() {
+    let length = match fields.value(Known::ContentLength) {
         None => None,
         Some(digits) => Some(content_length(digits).ok_or(ResponseError::Framing)?),
     };
-    if lengths.next().is_some() {
+    if fields.repeats(Known::ContentLength) {
         return Err(ResponseError::Framing);
     }
-    let coded = fields.first("transfer-encoding").is_some();
-    if coded && (length.is_some() || version == Version::Http10) {
+    let coding = fields.value(Known::TransferEncoding);
+    if coding.is_some() && (length.is_some() || version == Version::Http10) {
         return Err(ResponseError::Framing);
     }
     let no_content = method == "HEAD" || matches!(status, 100..200 | 204 | 304);
     if no_content || (method == "CONNECT" && (200..300).contains(&status)) {
         return Ok(BodyFraming::None);
     }
-    if coded {
+    if let Some(coding) = coding {
         // `chunked`, once, and nothing else: not even an empty element of the list.
-        let mut codings = fields.all("transfer-encoding");
-        let chunked = codings
-            .next()
-            .is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
-        return match chunked && codings.next().is_none() {
+        let chunked = coding.eq_ignore_ascii_case(b"chunked");
+        return match chunked && !fields.repeats(Known::TransferEncoding) {
             true => Ok(BodyFraming::Chunked),
             false => Err(ResponseError::TransferCoding),
         };

@@ -141,8 +141,8 @@ impl Rewriter {
     ) {
         rewrite::response_head_but(head, close, framed, out, |name, value| {
             let is_location = match name.len() {
-                8 => name.eq_ignore_ascii_case("location"),
-                16 => name.eq_ignore_ascii_case("content-location"),
+                8 => name.eq_ignore_ascii_case(b"location"),
+                16 => name.eq_ignore_ascii_case(b"content-location"),
                 _ => false,
             };
             match is_location.then(|| path::location(&self.route, value)) {

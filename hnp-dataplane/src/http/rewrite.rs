@@ -6,7 +6,7 @@
 use std::io::Write as _;
 
 use super::answer::reason_phrase;
-use super::fields::Fields;
+use super::fields::{Fields, Known};
 use super::head::{BodyFraming, RequestHead, RequestTarget, Version};
 use super::response::ResponseHead;
 
@@ -15,8 +15,8 @@ const PSEUDONYM: &str = "hnp";
 
 /// Fields that never pass, whether `Connection` names them or not. What a message needs of them is written anew. The length of the name
 /// rules nearly all others out at once.
-fn is_hop_by_hop(name: &str) -> bool {
-    let is = |one: &str| name.eq_ignore_ascii_case(one);
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    let is = |one: &str| name.eq_ignore_ascii_case(one.as_bytes());
     match name.len() {
         2 => is("te"),
         4 => is("host"),
@@ -56,7 +56,7 @@ pub(crate) fn times_through_hnp(head: &RequestHead<'_>) -> usize {
             .filter(|word| !word.is_empty());
         words.nth(1) == Some(PSEUDONYM.as_bytes())
     };
-    head.fields.list("via").filter(is_hnp).count()
+    head.fields.elements(Known::Via).filter(is_hnp).count()
 }
 
 /// The head of an absolute-form request as the origin server gets it, added to `out`.
@@ -105,20 +105,20 @@ pub fn request_head(head: &RequestHead<'_>, out: &mut Vec<u8>) -> bool {
 pub(super) fn request_fields(
     head: &RequestHead<'_>,
     out: &mut Vec<u8>,
-    drops: impl Fn(&str) -> bool,
+    drops: impl Fn(&[u8]) -> bool,
 ) {
-    copy_fields(out, head.fields, |name, _| match drops(name) {
+    copy_fields(out, &head.fields, |name, _| match drops(name) {
         true => Fate::Stays,
         false => Fate::Passes,
     });
-    write_framing(out, head.framing, head.fields);
+    write_framing(out, head.framing, &head.fields);
     if head.expects_continue() {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
     }
-    if let Some(left) = head.fields.first("max-forwards") {
+    if let Some(left) = head.fields.value(Known::MaxForwards) {
         write_max_forwards(out, head.method, left);
     }
-    let trailers = head.fields.list_has("te", "trailers");
+    let trailers = head.fields.lists(Known::Te, "trailers");
     let upgrade = head.upgrade().filter(|_| passes_upgrade(head));
     if let Some(protocol) = upgrade {
         write_field(out, "Upgrade", protocol);
@@ -147,24 +147,25 @@ pub(super) fn response_head_but(
     close: bool,
     framed: bool,
     out: &mut Vec<u8>,
-    fate: impl Fn(&str, &[u8]) -> Fate,
+    fate: impl Fn(&[u8], &[u8]) -> Fate,
 ) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "HTTP/1.1 {} ", head.status);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_number(out, head.status.into());
+    out.push(b' ');
     match head.reason {
         [] => out.extend_from_slice(reason_phrase(head.status).as_bytes()),
         reason => out.extend_from_slice(reason),
     }
     out.extend_from_slice(b"\r\n");
-    copy_fields(out, head.fields, fate);
+    copy_fields(out, &head.fields, fate);
     if framed || head.framing != BodyFraming::Chunked {
         // Only a response to HEAD and a 304 have a length without content (RFC 9110 section 8.6).
         if !matches!(head.status, 100..200 | 204) {
-            write_framing(out, head.framing, head.fields);
+            write_framing(out, head.framing, &head.fields);
         }
     }
     if matches!(head.status, 101 | 426)
-        && let Some(protocol) = head.fields.first("upgrade")
+        && let Some(protocol) = head.fields.value(Known::Upgrade)
     {
         write_field(out, "Upgrade", protocol);
         let options: &[u8] = if close { b"Upgrade, close" } else { b"Upgrade" };
@@ -184,18 +185,18 @@ pub(super) enum Fate {
 }
 
 /// All fields that go from end to end, as `fate` would have them.
-fn copy_fields(out: &mut Vec<u8>, fields: Fields<'_>, fate: impl Fn(&str, &[u8]) -> Fate) {
+fn copy_fields(out: &mut Vec<u8>, fields: &Fields<'_>, fate: impl Fn(&[u8], &[u8]) -> Fate) {
     // Most messages name no field there, and then nothing is compared twice.
-    let named = |name: &str| {
+    let named = |name: &[u8]| {
         fields
-            .list("connection")
-            .any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+            .elements(Known::Connection)
+            .any(|option| option.eq_ignore_ascii_case(name))
     };
-    let names_some = fields.first("connection").is_some();
-    let never_dropped = |name: &str| {
+    let names_some = fields.has(Known::Connection);
+    let never_dropped = |name: &[u8]| {
         NEVER_DROPPED
             .iter()
-            .any(|one| name.eq_ignore_ascii_case(one))
+            .any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
     };
     // Lines that pass as they came are copied together.
     let mut together = Run::default();
@@ -214,9 +215,9 @@ fn copy_fields(out: &mut Vec<u8>, fields: Fields<'_>, fate: impl Fn(&str, &[u8])
         }
         together.copy(fields.raw(), out);
         match fate {
-            Fate::Passes => write_field(out, name, value),
+            Fate::Passes => write_line(out, name, value),
             Fate::Stays => {}
-            Fate::Becomes(value) => write_field(out, name, &value),
+            Fate::Becomes(value) => write_line(out, name, &value),
         }
         together.start += line.len();
     }
@@ -239,21 +240,41 @@ impl Run {
     }
 }
 
-fn write_framing(out: &mut Vec<u8>, framing: BodyFraming, fields: Fields<'_>) {
-    // Writing to a Vec cannot fail.
-    let _ = match framing {
-        BodyFraming::Length(length) => write!(out, "Content-Length: {length}\r\n"),
-        BodyFraming::Chunked => write!(out, "Transfer-Encoding: chunked\r\n"),
-        BodyFraming::UntilClose => Ok(()),
+fn write_framing(out: &mut Vec<u8>, framing: BodyFraming, fields: &Fields<'_>) {
+    match framing {
+        BodyFraming::Length(length) => write_length(out, length),
+        BodyFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyFraming::UntilClose => {}
         // An announced 0, and the length of what HEAD or 304 leave out.
-        BodyFraming::None => match fields
-            .first("content-length")
-            .and_then(super::head::content_length)
-        {
-            Some(length) => write!(out, "Content-Length: {length}\r\n"),
-            None => Ok(()),
-        },
-    };
+        BodyFraming::None => {
+            let announced = fields.value(Known::ContentLength);
+            if let Some(length) = announced.and_then(super::head::content_length) {
+                write_length(out, length);
+            }
+        }
+    }
+}
+
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    write_number(out, length);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// In decimal. The formatter of the standard library takes several times as long, twice a message.
+fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    // As many digits as the largest number has.
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[first..]);
 }
 
 /// Counted down for the two methods that know it (RFC 9110 section 7.6.2), passed otherwise. The caller has answered 0.
@@ -267,12 +288,17 @@ fn write_max_forwards(out: &mut Vec<u8>, method: &str, left: &[u8]) {
 }
 
 fn write_via(out: &mut Vec<u8>, received: Version) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "Via: {} {PSEUDONYM}\r\n", received.number());
+    for part in ["Via: ", received.number(), " ", PSEUDONYM, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+    write_line(out, name.as_bytes(), value);
+}
+
+fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");

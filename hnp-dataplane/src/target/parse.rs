@@ -86,6 +86,15 @@ impl Target {
         })
     }
 
+    /// Checks the value of a `Host` field as [`Target::parse_authority_or`] would, and makes nothing of it.
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub(crate) fn check_authority(authority: &[u8]) -> Result<(), TargetError> {
+        let (host, _) = split(authority)?;
+        read_host(host).map(drop)
+    }
+
     /// Parses the authority of a URI or the value of a `Host` field, where the port may be left out.
     ///
     /// # Errors
@@ -137,13 +146,26 @@ fn parse_port(digits: &[u8]) -> Result<u16, TargetError> {
         .ok_or(TargetError::BadPort)
 }
 
+/// A host as it was written.
+enum Written<'a> {
+    Name(&'a str),
+    Address(IpAddr),
+}
+
 fn parse_host(host: &[u8]) -> Result<Host, TargetError> {
+    Ok(match read_host(host)? {
+        Written::Name(name) => Host::Name(name.to_ascii_lowercase().into_boxed_str()),
+        Written::Address(address) => Host::Address(address),
+    })
+}
+
+fn read_host(host: &[u8]) -> Result<Written<'_>, TargetError> {
     if !host.is_ascii() {
         return Err(TargetError::NotAscii);
     }
     match host {
         [] => Err(TargetError::EmptyHost),
-        [b'[', address @ .., b']'] => parse_v6(address).map(|v6| Host::Address(IpAddr::V6(v6))),
+        [b'[', address @ .., b']'] => parse_v6(address).map(|v6| Written::Address(IpAddr::V6(v6))),
         _ if host.contains(&b'%') => Err(TargetError::PercentEncoding),
         _ => parse_name(host),
     }
@@ -160,7 +182,7 @@ fn parse_v6(address: &[u8]) -> Result<Ipv6Addr, TargetError> {
 }
 
 /// A DNS name, or an IPv4 address in the one form that everybody reads alike.
-fn parse_name(host: &[u8]) -> Result<Host, TargetError> {
+fn parse_name(host: &[u8]) -> Result<Written<'_>, TargetError> {
     let name = host.strip_suffix(b".").unwrap_or(host);
     if name.len() > NAME_LIMIT {
         return Err(TargetError::LongName);
@@ -174,11 +196,10 @@ fn parse_name(host: &[u8]) -> Result<Host, TargetError> {
         // The final dot stays in: "127.0.0.1." is a name to some and an address to others.
         return text
             .parse::<Ipv4Addr>()
-            .map(|v4| Host::Address(IpAddr::V4(v4)))
+            .map(|v4| Written::Address(IpAddr::V4(v4)))
             .map_err(|_| TargetError::AmbiguousIpv4);
     }
-    let text = text.strip_suffix('.').unwrap_or(text);
-    Ok(Host::Name(text.to_ascii_lowercase().into_boxed_str()))
+    Ok(Written::Name(text.strip_suffix('.').unwrap_or(text)))
 }
 
 fn check_label(label: &[u8]) -> Result<(), TargetError> {

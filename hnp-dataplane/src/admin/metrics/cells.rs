@@ -74,15 +74,21 @@ struct Slot<K> {
 /// Bounds memory (and a scrape) should a caller ever make labels from input.
 const SLOTS: usize = 160;
 
+/// Adds to a cell that one thread alone writes, its worker's: nothing is lost, and no bus is locked.
+#[inline]
+pub(super) fn add(cell: &AtomicU64, more: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
 impl<K: Copy + Eq> LabelTable<K> {
     pub(super) fn add(&self, key: K) {
         for slot in &self.slots {
             if *slot.key.get_or_init(|| key) == key {
-                slot.count.fetch_add(1, Relaxed);
+                add(&slot.count, 1);
                 return;
             }
         }
-        self.overflow.fetch_add(1, Relaxed);
+        add(&self.overflow, 1);
     }
 
     /// What was counted, in the order in which it was first seen.

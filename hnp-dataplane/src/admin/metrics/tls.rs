@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::WorkerMetrics;
+use super::cells::add;
 
 /// With whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +59,8 @@ impl WorkerMetrics {
 
     /// A request goes to an upstream of the reverse proxy: its connection counts as in use until the guard goes.
     pub fn upstream_request(&self, connection: Connection) -> UpstreamGuard {
-        self.0.upstream_requests[connection as usize].fetch_add(1, Relaxed);
-        self.0.upstream_in_use.fetch_add(1, Relaxed);
+        add(&self.0.upstream_requests[connection as usize], 1);
+        add(&self.0.upstream_in_use, 1);
         UpstreamGuard(self.clone())
     }
 
@@ -130,7 +131,7 @@ pub struct UpstreamGuard(WorkerMetrics);
 
 impl Drop for UpstreamGuard {
     fn drop(&mut self) {
-        self.0.0.upstream_in_use.fetch_sub(1, Relaxed);
+        add(&self.0.0.upstream_in_use, 1_u64.wrapping_neg());
     }
 }
 

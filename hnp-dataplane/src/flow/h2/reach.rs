@@ -89,9 +89,7 @@ impl Current {
         };
         let target = &served.origin().target;
         account.asked(served.mode, head.method.as_str(), Some(target), Some(path));
-        if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
-            account.calls_itself(agent.as_bytes());
-        }
+        account.calls_itself(|| Some(head.headers.get(http::header::USER_AGENT)?.as_bytes()));
         authorize::origin(self.snapshot(), account, served.origin())
             .map_err(|answer| answer.about(target))?;
         let plan = self.plan(served, head, content.source().is_empty())?;

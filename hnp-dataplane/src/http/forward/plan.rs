@@ -1,5 +1,6 @@
 //! What is left of a request head once its exchange begins: nothing that borrows the buffer.
 
+use crate::http::fields::Known;
 use crate::http::head::{BodyFraming, RequestHead, Version, content_length};
 use crate::http::rewrite;
 
@@ -36,8 +37,12 @@ impl Plan {
             "TRACE" => Some(LastForward::Trace),
             _ => None,
         };
-        let is_last =
-            |_: &LastForward| head.fields.first("max-forwards").and_then(content_length) == Some(0);
+        let is_last = |_: &LastForward| {
+            head.fields
+                .value(Known::MaxForwards)
+                .and_then(content_length)
+                == Some(0)
+        };
         Plan {
             is_head: head.method == "HEAD",
             is_idempotent: idempotent,

@@ -128,19 +128,20 @@ fn request_framing(version: Version, once: &Once<'_>) -> Result<BodyFraming, Hea
 
 /// One number in plain digits that fits 64 bits.
 pub(crate) fn content_length(digits: &[u8]) -> Option<u64> {
-    if !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() {
         return None;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    })
 }
 
 fn check_host(version: Version, host: Option<&[u8]>) -> Result<(), HeadError> {
     match host {
         None if version == Version::Http11 => Err(HeadError::NoHost),
         None => Ok(()),
-        Some(host) => Target::parse_authority_or(host, 80)
-            .map(drop)
-            .map_err(HeadError::Host),
+        Some(host) => Target::check_authority(host).map_err(HeadError::Host),
     }
 }
 

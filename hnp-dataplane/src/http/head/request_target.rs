@@ -35,7 +35,7 @@ impl<'a> RequestTarget<'a> {
                 .map_err(HeadError::Target);
         }
         match text {
-            _ if text.contains('#') => Err(HeadError::Fragment),
+            _ if text.as_bytes().contains(&b'#') => Err(HeadError::Fragment),
             _ if text.starts_with('/') => Ok(Self::Origin(text)),
             "*" if method == "OPTIONS" => Ok(Self::Asterisk),
             "*" => Err(HeadError::Asterisk),
@@ -52,7 +52,9 @@ impl<'a> RequestTarget<'a> {
             Self::Origin(text) => text,
             Self::Asterisk => "*",
         };
-        whole.split_once('?').map_or(whole, |(path, _)| path)
+        // Not `split_once`: its search costs more than a path's few bytes.
+        let path = whole.bytes().position(|b| b == b'?');
+        path.map_or(whole, |end| &whole[..end])
     }
 }
 
