@@ -15,9 +15,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, Serialize, thiserror::Error)]
 #[error("{file}: {fault}; {remedy}")]
 pub(crate) struct Fault {
-    file: String,
-    fault: String,
-    remedy: String,
+    pub(crate) file: String,
+    pub(crate) fault: String,
+    pub(crate) remedy: String,
 }
 
 impl Fault {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
 mod certs;
+mod check;
 mod config;
 mod run;
 
@@ -24,6 +25,7 @@ pub(crate) const USAGE: u8 = 2;
     after_help = "Examples:
   PROXY_URL=https://app.harness.io hnp run     listen on port 7777, reach only that host
   hnp run --config hnp.toml                    serve what a file says
+  hnp check --config hnp.toml                  try beforehand what that needs: kernel, limits, certificates, upstream
   hnp config check --config hnp.toml           say everything that is wrong with it
   hnp certs ca                                 make a test CA
 
@@ -45,6 +47,16 @@ enum Command {
   hnp run --config hnp.toml
   hnp run --config hnp.toml --listen 127.0.0.1:7777 --log-format json")]
     Run(SourceArgs),
+    /// Try what `hnp run` will need, and say what is missing and what to do about it.
+    ///
+    /// Kernel, capabilities, limits, certificates, the way to the upstream and the clock, within ten seconds. Nothing is changed. The upstream gets
+    /// one GET request. Exit code 1 if something has failed; warnings are no failures.
+    #[command(after_help = "Examples:
+  PROXY_URL=https://app.harness.io hnp check
+  hnp check --config hnp.toml
+  hnp check --config hnp.toml --intercept        as if interception were configured
+  hnp check --config hnp.toml --json             a list: group, name, status, detail, remedy")]
+    Check(CheckArgs),
     /// Check and show the configuration.
     #[command(after_help = "Examples:
   PROXY_URL=https://app.harness.io hnp config check
@@ -81,6 +93,15 @@ enum ConfigCommand {
   hnp config show --config hnp.toml --listen 127.0.0.1:7777
   hnp config show --config hnp.toml --json")]
     Show(DataArgs),
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    /// What interception lacks is a failure, even if it is not configured.
+    #[arg(long)]
+    intercept: bool,
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +171,11 @@ impl SourceArgs {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args.into_sources()),
+        Command::Check(args) => check::run(
+            &args.data.sources.into_sources(),
+            args.data.json,
+            args.intercept,
+        ),
         Command::Config {
             command: ConfigCommand::Check(args),
         } => config::check(&args.sources.into_sources(), args.json),

@@ -5,6 +5,7 @@
 pub mod access_log;
 pub mod admin;
 pub(crate) mod certs;
+pub(crate) mod check;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -29,6 +29,7 @@ mod policy;
 mod programs;
 mod rules;
 
+pub(crate) use self::pins::BPF_FS;
 pub use self::{
     attached::Attached,
     cgroup::cgroup2_mount,

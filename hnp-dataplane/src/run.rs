@@ -6,7 +6,7 @@
 
 mod certificates;
 mod control;
-mod limits;
+pub(crate) mod limits;
 pub(crate) mod snapshot;
 
 use std::io;

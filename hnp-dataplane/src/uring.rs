@@ -26,7 +26,7 @@ use std::time::Duration;
 pub use executor::{Runtime, now, spawn, task_count, yield_now};
 pub use ring::why_unavailable;
 pub use socket::{Listener, ListenerOptions, Readiness, Socket, WriteWait};
-pub(crate) use sys::{Pipe, splice_from_socket, splice_to_socket};
+pub(crate) use sys::{PIPE_SIZE, Pipe, splice_from_socket, splice_to_socket};
 pub use timer::{Elapsed, Sleep, sleep, sleep_until, timeout};
 
 /// Which direction a wait is for.

@@ -27,7 +27,7 @@ pub struct Pins {
 }
 
 /// `BPF_FS_MAGIC` of the kernel's `magic.h`.
-const BPF_FS: FsType = FsType(0xcafe_4a11);
+pub(crate) const BPF_FS: FsType = FsType(0xcafe_4a11);
 
 impl Pins {
     /// Uses `directory`, which is made if it is not there. It must lie in a BPF file system.

@@ -100,13 +100,18 @@ impl Programs {
         Self::load_with(Some(pins))
     }
 
+    /// Whether the kernel lets programs choose the error of a denied call (`bpf_set_retval`, Linux 5.18): `ECONNREFUSED` then, else
+    /// `EPERM`. Without the privilege to ask it is no.
+    #[must_use]
+    pub fn can_say_why() -> bool {
+        // Asked for a type that every kernel of the supported range lets ask. An error counts as no: EPERM is refusal too.
+        is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval)
+            .unwrap_or(false)
+    }
+
     fn load_with(pins: Option<Pins>) -> Result<Self, RedirectError> {
         let object = object::embedded()?;
-        // Asked for a type that every kernel of the supported range lets ask. An error counts as no: EPERM is refusal too.
-        let has_set_retval =
-            is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval)
-                .unwrap_or(false);
-        let has_set_retval = u8::from(has_set_retval);
+        let has_set_retval = u8::from(Self::can_say_why());
         let mut loader = EbpfLoader::new();
         loader.override_global(HAS_SET_RETVAL, &has_set_retval, true);
         if let Some(pins) = &pins {

@@ -5,7 +5,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::config::model::Config;
 
 /// Descriptors that are not connections: listeners, rings, logs, pipes.
-const OTHERS: u64 = 256;
+pub(crate) const OTHERS: u64 = 256;
 
 /// Raises the limit of open files as far as allowed, and warns when that is not enough for what is configured.
 pub(super) fn raise_open_files(config: &Config) {

@@ -125,6 +125,13 @@ impl Display for TlsConfigError {
 
 impl std::error::Error for TlsConfigError {}
 
+impl TlsConfigError {
+    /// What is wrong, and what to do about it, apart.
+    pub(crate) fn fault(&self) -> &Fault {
+        &self.fault
+    }
+}
+
 /// Loads what one part of the configuration names, and keeps account of it.
 pub(crate) struct Loader {
     part: Arc<str>,

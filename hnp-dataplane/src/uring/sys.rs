@@ -53,7 +53,7 @@ pub(super) fn try_accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)
 
 /// Size of a pipe. A pipe of the default 64 KiB takes a burst in many small splices, and each wakes the reader on the far
 /// side anew: measured with one bulk tunnel, 0.47 CPU seconds a GiB against 0.24 with this (medians of four).
-const PIPE: libc::c_int = 1 << 20;
+pub(crate) const PIPE_SIZE: libc::c_int = 1 << 20;
 
 /// A pipe through which bytes pass between sockets without being copied to user space.
 #[derive(Debug)]
@@ -63,11 +63,11 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Opens a non-blocking pipe of [`PIPE`] bytes, or of the kernel's default size where it grants no more.
+    /// Opens a non-blocking pipe of [`PIPE_SIZE`] bytes, or of the kernel's default size where it grants no more.
     pub(crate) fn new() -> io::Result<Pipe> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
         // Refused beyond fs.pipe-max-size and, without CAP_SYS_RESOURCE, fs.pipe-user-pages-soft: slower, not wrong.
-        let _ = nix::fcntl::fcntl(&write, FcntlArg::F_SETPIPE_SZ(PIPE));
+        let _ = nix::fcntl::fcntl(&write, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
         Ok(Pipe { read, write })
     }
 }
