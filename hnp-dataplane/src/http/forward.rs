@@ -11,7 +11,7 @@
 //! Requests of one connection are handled in turn; bytes of pipelined ones wait. Each is admitted on its own. Memory is one
 //! buffer towards each side, and a side that does not read stops the other's being read.
 //!
-//! What is asked, who may ask it, where it goes and what its head says there is the [`Gate`]'s; framing, time, and what may be
+//! What is asked, who may ask it, where it goes and what its head says there is the `Gate`'s; framing, time, and what may be
 //! sent again are decided here, once.
 
 mod alarm;
