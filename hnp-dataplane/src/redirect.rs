@@ -12,6 +12,7 @@
 //! events        what the programs report
 //! netns         a listener inside a pod's network namespace
 //! cgroup        where cgroup v2 is mounted
+//! undisturbed   loading while signals come and go
 //! fault         what can go wrong, and whose fault it is
 //! ```
 //!
@@ -28,6 +29,7 @@ mod pins;
 mod policy;
 mod programs;
 mod rules;
+mod undisturbed;
 
 pub(crate) use self::pins::BPF_FS;
 pub use self::{

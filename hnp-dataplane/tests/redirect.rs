@@ -8,6 +8,8 @@
 mod inside;
 #[path = "redirect/limits.rs"]
 mod limits;
+#[path = "redirect/loading.rs"]
+mod loading;
 #[path = "redirect/pod.rs"]
 mod pod;
 

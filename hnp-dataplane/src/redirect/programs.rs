@@ -22,6 +22,7 @@ use hnp_common::{
 
 use super::{
     Attached, CompiledRules, Destinations, Events, Pins, PodPolicy, RedirectError, object,
+    undisturbed::{again, undisturbed},
 };
 
 /// A program, and the hook it is for.
@@ -89,7 +90,7 @@ impl Programs {
     /// # Errors
     /// When the build left them out, when privilege is missing, or when the verifier refuses one.
     pub fn load() -> Result<Self, RedirectError> {
-        Self::load_with(None)
+        undisturbed(|| Self::load_with(None))
     }
 
     /// Loads the embedded programs, with the maps that are pinned there; those that are not are made and pinned.
@@ -97,7 +98,7 @@ impl Programs {
     /// # Errors
     /// As [`Programs::load`]; and when the directory cannot be used.
     pub fn load_pinned(pins: Pins) -> Result<Self, RedirectError> {
-        Self::load_with(Some(pins))
+        undisturbed(|| Self::load_with(Some(pins)))
     }
 
     /// Whether the kernel lets programs choose the error of a denied call (`bpf_set_retval`, Linux 5.18): `ECONNREFUSED` then, else
@@ -123,7 +124,7 @@ impl Programs {
             .load(object)
             .map_err(|error| RedirectError::of_object("create eBPF maps", error))?;
         for hook in &HOOKS {
-            hook.load(&mut ebpf).map_err(|error| {
+            again(|| hook.load(&mut ebpf)).map_err(|error| {
                 RedirectError::of_program("load eBPF programs", hook.name, error)
             })?;
         }
