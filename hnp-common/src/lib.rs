@@ -114,8 +114,8 @@ pub struct Capture {
     pub flags: u32,
     /// Zero until the connection's end was reported; and which of the ends were seen, for the byte counts.
     pub progress: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// The port of HNP's listener that it was rewritten to; 0 for [`Action::Direct`].
+    pub listener: u32,
 }
 
 const _: () = {

@@ -4,6 +4,8 @@
     clippy::unwrap_used,
     reason = "a test that unwraps says where it failed"
 )]
+#[path = "redirect/connecting.rs"]
+mod connecting;
 #[path = "redirect/client.rs"]
 mod inside;
 #[path = "redirect/limits.rs"]
@@ -12,6 +14,8 @@ mod limits;
 mod loading;
 #[path = "redirect/pod.rs"]
 mod pod;
+#[path = "redirect/ways.rs"]
+mod ways;
 
 use std::{
     fs,

@@ -43,14 +43,11 @@ pub(crate) fn connect(ctx: &SockAddrContext, address: Address) -> Decision {
             Decision::Pass
         };
     }
-    if address.is_local() {
-        // Perhaps another instance's rewriting, whose capture is left as it is.
-        maps::count(policy.pod, Counter::Bypassed);
-        return Decision::Pass;
-    }
     // The socket's earlier attempt, if it had one, counts no more.
-    forget(ctx);
-    if address.is_link_local6() {
+    if !is_redirected(ctx, address) {
+        forget(ctx);
+    }
+    if address.is_local() || address.is_link_local6() {
         maps::count(policy.pod, Counter::Bypassed);
         return Decision::Pass;
     }
@@ -196,10 +193,25 @@ fn capture(
         action: action as u32,
         flags: policy.flags,
         progress: 0,
-        reserved: 0,
+        listener: match action {
+            Action::Relay if v4 => u32::from(policy.port4),
+            Action::Relay => u32::from(policy.port6),
+            _ => 0,
+        },
     };
     // SAFETY: the call's socket; forgotten before, so this makes a new entry with the value given.
     !unsafe { maps::SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut capture)) }.is_null()
+}
+
+/// Whether this call was redirected already, by the same programs attached to a cgroup below this one's.
+#[inline(always)]
+fn is_redirected(ctx: &SockAddrContext, address: Address) -> bool {
+    if !address.is_local() {
+        return false;
+    }
+    // SAFETY: the call's socket; its entry lives as long as it.
+    let capture = unsafe { maps::SOCKETS.get_ptr_mut(ctx).as_ref() };
+    capture.is_some_and(|capture| capture.listener == u32::from(context::port(ctx)))
 }
 
 #[inline(always)]

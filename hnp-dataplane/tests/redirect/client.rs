@@ -9,7 +9,10 @@ use std::{
 };
 
 use hnp_dataplane::redirect::NetNs;
+use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
+
+use super::ways;
 
 #[test]
 #[ignore = "the process inside a pod, started by the other tests"]
@@ -109,6 +112,21 @@ fn run(words: &[&str]) -> io::Result<String> {
             }
             Ok("all right".into())
         }
+        ["way", way, to] => talk(ways::connect(way, to.parse().unwrap())?),
+        ["reconnect", first, to] => {
+            let stream = ways::reconnect(first.parse().unwrap(), to.parse().unwrap())?;
+            Ok(format!(
+                "{} {}",
+                stream.peer_addr()?,
+                stream.local_addr()?.ip()
+            ))
+        }
+        ["unshared", to] => {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            talk(TcpStream::connect(to)?)
+        }
+        ["hold", ref to @ ..] => Ok(ways::hold(to)),
+        ["wait", to] => ways::wait(to.parse().unwrap()),
         ref other => panic!("{other:?}"),
     }
 }
@@ -121,7 +139,7 @@ fn talk(mut stream: TcpStream) -> io::Result<String> {
     Ok(format!("{} {peer} {}", said.trim_end(), own.ip()))
 }
 
-fn told(error: &io::Error) -> String {
+pub(crate) fn told(error: &io::Error) -> String {
     let errno = nix::Error::from_raw(error.raw_os_error().unwrap_or(0));
     format!("{errno:?}")
 }

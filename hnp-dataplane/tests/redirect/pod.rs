@@ -1,6 +1,7 @@
 //! A pod with HNP's listeners in it.
 
 use std::{
+    collections::VecDeque,
     io::Write as _,
     net::{SocketAddr, TcpListener},
     ops::Deref,
@@ -37,7 +38,10 @@ impl Deref for Pod {
 
 impl Pod {
     pub(crate) fn new(name: &str) -> Self {
-        let pod = pod::Pod::new(name);
+        Self::of(pod::Pod::new(name))
+    }
+
+    pub(crate) fn of(pod: pod::Pod) -> Self {
         let inside = NetNs::open(&pod.netns.path()).unwrap();
         Self { pod, inside }
     }
@@ -85,14 +89,21 @@ impl Acceptor {
                 let (found, missed) = (Arc::clone(&found), Arc::clone(&missed));
                 let netns = NetnsCookie::of_socket(&*listener).unwrap();
                 thread::spawn(move || {
+                    // Those that said something early, which is not read here, would be reset if they were closed at once.
+                    let mut finished = VecDeque::new();
                     // Until the listener is shut down.
                     while let Ok((mut stream, client)) = listener.accept() {
                         match destinations.take(netns, client).unwrap() {
                             Some(destination) => {
                                 let _ = writeln!(stream, "{}", destination.address);
                                 found.lock().unwrap().push(destination);
+                                let _ = stream.shutdown(std::net::Shutdown::Write);
+                                finished.push_back(stream);
                             }
                             None => drop(missed.fetch_add(1, Ordering::Relaxed)),
+                        }
+                        if finished.len() > 32 {
+                            finished.pop_front();
                         }
                     }
                 })
