@@ -10,6 +10,7 @@
 //! rules         address and port to action: the first rule that matches, compiled for the kernel's longest prefix
 //! destinations  where a redirected connection was meant to go
 //! events        what the programs report
+//! existing      connections from before the programs were attached
 //! netns         a listener inside a pod's network namespace
 //! cgroup        where cgroup v2 is mounted
 //! undisturbed   loading while signals come and go
@@ -22,6 +23,7 @@ mod attached;
 mod cgroup;
 mod destinations;
 mod events;
+mod existing;
 mod fault;
 mod netns;
 mod object;
@@ -37,6 +39,7 @@ pub use self::{
     cgroup::cgroup2_mount,
     destinations::{Destinations, OriginalDestination},
     events::{Events, Observed},
+    existing::Existing,
     fault::RedirectError,
     netns::{NetNs, NetnsCookie},
     pins::Pins,

@@ -4,8 +4,12 @@
     clippy::unwrap_used,
     reason = "a test that unwraps says where it failed"
 )]
+#[path = "redirect/beyond.rs"]
+mod beyond;
 #[path = "redirect/connecting.rs"]
 mod connecting;
+#[path = "redirect/existing.rs"]
+mod existing;
 #[path = "redirect/client.rs"]
 mod inside;
 #[path = "redirect/limits.rs"]
@@ -484,6 +488,15 @@ impl Setup {
         let mut policy = self.acceptor.policy(self.rules);
         change(&mut policy);
         self.programs.attach(&self.pod.cgroup, 1, &policy).unwrap()
+    }
+
+    /// Waits until HNP has accepted what was redirected, which may be after the client is gone.
+    fn accepted(&self) {
+        let destinations = self.programs.destinations().unwrap();
+        hnp_tests::wait::until("HNP to accept", || match destinations.waiting().unwrap() {
+            0 => Ok(()),
+            count => Err(format!("{count} waiting")),
+        });
     }
 
     fn count(&self, counter: Counter) -> u64 {

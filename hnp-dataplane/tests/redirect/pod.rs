@@ -54,19 +54,24 @@ impl Pod {
 
     /// Runs the commands in a process inside the pod; a line of output for each. See `inside`.
     pub(crate) fn client(&self, commands: &[&str]) -> Vec<String> {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "inside::client", "--ignored", "--nocapture"])
-            .env("HNP_CLIENT", commands.join("\n"))
-            .env("HNP_CLIENT_CGROUP", &self.cgroup)
-            .env("HNP_CLIENT_NETNS", self.netns.path())
-            .output()
-            .unwrap();
+        let output = self.process(commands).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let output = String::from_utf8(output.stdout).unwrap();
         output
             .lines()
             .filter_map(|line| Some(line.split_once("= ")?.1.to_owned()))
             .collect()
+    }
+
+    /// The process that [`Pod::client`] runs.
+    pub(crate) fn process(&self, commands: &[&str]) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "inside::client", "--ignored", "--nocapture"])
+            .env("HNP_CLIENT", commands.join("\n"))
+            .env("HNP_CLIENT_CGROUP", &self.cgroup)
+            .env("HNP_CLIENT_NETNS", self.netns.path());
+        command
     }
 }
 

@@ -7,10 +7,9 @@
 
 use std::{
     ffi::{c_int, c_void},
-    io::{self, Read as _, Write as _},
+    io,
     net::{SocketAddr, TcpStream},
     os::fd::AsRawFd as _,
-    time::Duration,
 };
 
 use io_uring::{IoUring, opcode, types};
@@ -97,17 +96,6 @@ pub(crate) fn hold(to: &[&str]) -> String {
         }
     }
     format!("{}", held.len())
-}
-
-/// Connects, says so on its output, and waits for what the other side or the kernel does.
-pub(crate) fn wait(to: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect(to)?;
-    println!("\nconnected {}", stream.local_addr()?);
-    io::stdout().flush()?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said)?;
-    Ok(format!("read {said:?}"))
 }
 
 fn mptcp(to: SocketAddr) -> io::Result<Socket> {
