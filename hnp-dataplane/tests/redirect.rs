@@ -517,7 +517,8 @@ impl Bpffs {
 
 impl Drop for Bpffs {
     fn drop(&mut self) {
-        nix::mount::umount(self.0.path()).unwrap();
+        // Detached: a child of another test, just being started, may hold a descriptor still.
+        nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
     }
 }
 
