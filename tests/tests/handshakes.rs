@@ -17,6 +17,9 @@ use rustls::{AlertDescription, ClientConnection};
 /// Half-open handshakes at once.
 const FLOOD: usize = 2_000;
 
+/// Bytes of a request that nobody will read.
+const BULK: usize = 128 << 10;
+
 /// What a half-open client says before it falls silent.
 #[derive(Debug, Clone, Copy)]
 enum Says {
@@ -123,6 +126,27 @@ fn a_flood_of_half_open_handshakes_does_not_starve_others() {
     drop(flood_of_both);
     await_quiet(&node, before);
     assert_eq!(good_client(&node), Ok(200));
+}
+
+/// In TLS 1.3 a client's requests may be on their way when it is refused. Unread, they would make closing a reset, which overtakes the
+/// alert.
+#[test]
+fn a_refused_client_hears_the_alert_though_it_goes_on_sending() {
+    let manager = Material::shared().manager(ClientAuth::Strict);
+    let node = node(&manager).start();
+    let pod = Material::shared().pod(Shown::Nothing, Versions::Tls13);
+    let request =
+        format!("POST /digest HTTP/1.1\r\nHost: localhost\r\nContent-Length: {BULK}\r\n\r\n");
+    for turn in 0..50 {
+        let mut stream = pod.connect(node.address(), "localhost").unwrap();
+        let got = stream.ask(&(request.clone() + &"x".repeat(BULK)));
+        let told = Refusal::Alert(AlertDescription::CertificateRequired);
+        assert_eq!(
+            got.map(|response| response.status),
+            Err(told),
+            "turn {turn}"
+        );
+    }
 }
 
 #[test]
