@@ -23,11 +23,12 @@ use crate::access_log::{AccessLog, LogWriter};
 use crate::admin::health::Health;
 use crate::admin::metrics::Metrics;
 use crate::admin::server::AdminServer;
-use crate::config::model::{Backend, Config};
+use crate::config::model::{Backend, Config, Ktls};
 use crate::config::{Loaded, Sources};
 use crate::flow::listen;
 use crate::policy::limits::Limits;
 use crate::telemetry::Telemetry;
+use crate::tls;
 use crate::uring::{self, Mechanism};
 use crate::worker::{self, Phase, Shared, Start};
 use control::{Control, Ended};
@@ -70,6 +71,7 @@ fn serve(
     let mechanism = mechanism(config.backend)?;
     let workers = metrics.workers();
     limits::raise_open_files(config);
+    kernel_tls(config);
 
     let listeners = listen::bind(&config.listener, workers)?;
     let admin = config.admin.address.map(AdminServer::bind).transpose()?;
@@ -131,6 +133,11 @@ fn serve(
         tracing::warn!("{unwritten}");
     }
     code
+}
+
+/// Who makes the records of streams whose handshake ends from now on.
+fn kernel_tls(config: &Config) {
+    tls::ktls::set_enabled(config.ktls == Ktls::Auto);
 }
 
 /// What the workers wait with: as configured, or as the kernel allows, and then it is said why.

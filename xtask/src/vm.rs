@@ -55,7 +55,7 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Suite {
-    /// TLS whose records the kernel makes.
+    /// TLS whose records the kernel makes, and the node with it.
     Ktls,
     /// The event loop on io_uring, and the node on it.
     Uring,
@@ -100,8 +100,12 @@ impl Suite {
     fn plan(self) -> Plan {
         match self {
             Self::Ktls => Plan {
-                cargo: &["--test", "ktls"],
-                programs: &[("ktls", &["--show-output"])],
+                cargo: &["--test", "ktls", "--test", "kernel_tls"],
+                programs: &[
+                    ("ktls", &["--show-output"]),
+                    // The node itself.
+                    ("kernel_tls", &["--show-output"]),
+                ],
                 environment: &[("HNP_EXPECT_KTLS", "1")],
                 // The kernel would load these when they are asked for, had it a modprobe.
                 modules: &[

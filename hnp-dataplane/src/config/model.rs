@@ -26,6 +26,8 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// What the workers wait with.
     pub backend: Backend,
+    /// Who makes the records of TLS streams.
+    pub ktls: Ktls,
     /// Where clients connect to.
     pub listener: Listener,
     /// Dedicated mTLS endpoints of the manager's side, each chosen by its server name.
@@ -73,6 +75,17 @@ pub enum Backend {
     IoUring,
     /// epoll.
     Epoll,
+}
+
+/// Who makes the records of TLS streams, towards clients and upstreams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ktls {
+    /// The kernel where it can (module `tls`), else HNP.
+    #[default]
+    Auto,
+    /// HNP.
+    Off,
 }
 
 /// Where clients connect to.
@@ -337,6 +350,7 @@ impl Default for Config {
             modes: vec![Mode::Tunnel],
             workers: None,
             backend: Backend::default(),
+            ktls: Ktls::default(),
             listener: Listener::default(),
             endpoints: Vec::new(),
             upstream: None,

@@ -180,6 +180,7 @@ fn the_choices_are_what_serde_accepts() {
     let choices = |path| super::schema::value_at(path).unwrap().choices;
     assert_eq!(choices("modes"), variants::<model::Mode>());
     assert_eq!(choices("backend"), variants::<model::Backend>());
+    assert_eq!(choices("ktls"), variants::<model::Ktls>());
     assert_eq!(
         choices("listener.tls.client-auth"),
         variants::<model::ClientAuth>()

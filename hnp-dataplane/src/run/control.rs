@@ -225,6 +225,7 @@ impl Control<'_> {
             );
         }
         self.shared.limits.update(&loaded.config.limits);
+        super::kernel_tls(&loaded.config);
         if let Err(error) = self.telemetry.reload(&loaded.config.log) {
             tracing::warn!("the log level stays as it was: {error}");
         }

@@ -26,6 +26,12 @@ pub(in crate::config) static TOP: Table = Table {
             "",
             "What the workers wait with. `auto`: io_uring where the kernel allows it, else epoll with a log line that says why.",
         ),
+        key(
+            "ktls",
+            &KTLS,
+            "",
+            "Who encrypts and decrypts TLS streams once their handshake is over, towards clients and upstreams. `auto`: the kernel, where its module `tls` is loaded when HNP starts; they can be spliced then. `off`: HNP itself.",
+        ),
         table("listener", &LISTENER),
         Key {
             name: "endpoints",

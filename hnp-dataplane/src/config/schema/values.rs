@@ -167,6 +167,12 @@ pub(super) static BACKEND: Value = choice(
     &["auto", "io_uring", "epoll"],
     checks::typed::<model::Backend>,
 );
+pub(super) static KTLS: Value = choice(
+    "`\"auto\"` or `\"off\"`",
+    "`\"auto\"` or `\"off\"`",
+    &["auto", "off"],
+    checks::typed::<model::Ktls>,
+);
 pub(super) static POLICY_MODE: Value = choice(
     "`\"enforce\"` or `\"report\"`",
     "`\"enforce\"` or `\"report\"`",
