@@ -9,7 +9,7 @@ mod line;
 mod sink;
 mod writer;
 
-pub use entry::{ClosedBy, Entry, FIELDS, Field, Verdict};
+pub use entry::{CapturedEntry, ClosedBy, Entry, FIELDS, Field, Verdict};
 pub use sink::AccessLog;
 pub use writer::{LogWriter, Unwritten};
 

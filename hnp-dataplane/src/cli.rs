@@ -5,6 +5,7 @@
 mod certs;
 mod check;
 mod config;
+mod intercept;
 mod run;
 
 use std::path::PathBuf;
@@ -57,6 +58,21 @@ enum Command {
   hnp check --config hnp.toml --intercept        as if interception were configured
   hnp check --config hnp.toml --json             a list: group, name, status, detail, remedy")]
     Check(CheckArgs),
+    /// Tell the running `hnp run` which pods to intercept. It needs an [intercept] in its configuration.
+    #[command(after_help = "Examples:
+  hnp intercept --pid 4711                       the pod of that process
+  hnp intercept --cgroup /kubepods/besteffort/pod3f6bbb5c-7a0b-4d1e-9d7e-0c5c2e5f1a2b
+  hnp intercept --list --json
+  hnp intercept --detach all")]
+    Intercept {
+        #[command(flatten)]
+        what: intercept::InterceptArgs,
+        #[command(flatten)]
+        sources: FileArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Check and show the configuration.
     #[command(after_help = "Examples:
   PROXY_URL=https://app.harness.io hnp config check
@@ -111,6 +127,26 @@ struct DataArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// The configuration of the running HNP.
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// The configuration file of the running HNP; environment: HNP_CONFIG. Without one, its control socket is where it is by default.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl FileArgs {
+    /// The file, over this process's environment.
+    fn into_sources(self) -> Sources {
+        let environment = Environment::of_process();
+        Sources {
+            file: self.config.or_else(|| environment.config_file()),
+            environment,
+            flags: Flags::default(),
+        }
+    }
 }
 
 /// Where the configuration comes from: the file, the environment over it, these flags over both.
@@ -182,6 +218,11 @@ pub fn main() -> ExitCode {
         Command::Config {
             command: ConfigCommand::Show(args),
         } => config::show(&args.sources.into_sources(), args.json),
+        Command::Intercept {
+            what,
+            sources,
+            json,
+        } => intercept::run(what, sources, json),
         Command::Certs { command } => certs::run(command),
     }
 }

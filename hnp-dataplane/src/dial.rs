@@ -14,6 +14,7 @@
 mod dns_server;
 pub mod error;
 mod hosts;
+mod intercepted;
 mod lookup;
 pub mod no_proxy;
 mod parent;
@@ -37,6 +38,7 @@ use self::resolver::{Lookup, Whole};
 use crate::admin::metrics::WorkerMetrics;
 use crate::config::model::Config;
 use crate::policy::{Decision, Reason};
+use crate::redirect::NetNs;
 use crate::stream::Stream;
 use crate::target::{Host, Target};
 use crate::tls::Client;
@@ -185,19 +187,22 @@ impl Dialer {
         allowed: impl Fn(IpAddr) -> Decision,
     ) -> Result<Won<Socket>, Cause> {
         match &target.host {
-            Host::Address(address) => self.one(*address, target.port, allowed).await,
+            Host::Address(address) => self.one(*address, target.port, None, allowed).await,
             Host::Name(name) => match self.resolver.lookup(name) {
                 Lookup::Known(answer) => match only(&answer) {
                     // Most names have one address: no race then, and nothing allocated for it.
-                    Some(address) => self.one(address, target.port, allowed).await,
+                    Some(address) => self.one(address, target.port, None, allowed).await,
                     None => {
                         let feed = Whole::new(answer.clone());
-                        self.all(target.port, feed, allowed, |_| Some(answer)).await
+                        self.all(target.port, feed, None, allowed, |_| Some(answer))
+                            .await
                     }
                 },
                 Lookup::Flying(mut flight) => {
-                    self.all(target.port, &mut flight, allowed, |flight| flight.answer())
-                        .await
+                    self.all(target.port, &mut flight, None, allowed, |flight| {
+                        flight.answer()
+                    })
+                    .await
                 }
                 Lookup::Busy => Err(Cause::ResolverBusy),
             },
@@ -209,6 +214,7 @@ impl Dialer {
         &self,
         address: IpAddr,
         port: u16,
+        netns: Option<&NetNs>,
         allowed: impl Fn(IpAddr) -> Decision,
     ) -> Result<Won<Socket>, Cause> {
         let decision = allowed(address);
@@ -217,7 +223,7 @@ impl Dialer {
         }
         let begun = uring::now();
         let address = SocketAddr::new(address.to_canonical(), port);
-        match uring::timeout(self.connect, Socket::connect(address)).await {
+        match uring::timeout(self.connect, Socket::connect_inside(address, netns)).await {
             Ok(Ok(stream)) => Ok(Won {
                 stream,
                 address,
@@ -239,10 +245,11 @@ impl Dialer {
         &self,
         port: u16,
         mut feed: F,
+        netns: Option<&NetNs>,
         allowed: impl Fn(IpAddr) -> Decision,
         answer: impl FnOnce(&F) -> Option<Arc<Answer>>,
     ) -> Result<Won<Socket>, Cause> {
-        let lost = match race(&Reactor, port, &mut feed, self.connect, allowed).await {
+        let lost = match race(&Reactor(netns), port, &mut feed, self.connect, allowed).await {
             Ok(won) => return Ok(won),
             Err(lost) => lost,
         };
@@ -277,14 +284,14 @@ fn only(answer: &Answer) -> Option<IpAddr> {
     }
 }
 
-/// The worker's own reactor as the race's network.
-struct Reactor;
+/// The worker's own reactor as the race's network: sockets are made in this network namespace, HNP's own where there is none.
+struct Reactor<'a>(Option<&'a NetNs>);
 
-impl Network for Reactor {
+impl Network for Reactor<'_> {
     type Stream = Socket;
 
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Socket>> {
-        Socket::connect(address)
+        Socket::connect_inside(address, self.0)
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {

@@ -14,6 +14,7 @@
 pub mod accept;
 pub mod account;
 pub mod authorize;
+pub mod captured;
 pub mod connect;
 pub mod first_bytes;
 pub mod h2;

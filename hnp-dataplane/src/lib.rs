@@ -12,6 +12,7 @@ pub mod control;
 pub mod dial;
 pub mod flow;
 pub mod http;
+pub mod intercept;
 pub mod origin;
 pub mod policy;
 pub mod redirect;

@@ -31,6 +31,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
+pub(crate) use self::rules::Pattern;
 use self::rules::{List, Match, RuleSet};
 use self::special::{Special, judged, special};
 use crate::config::model::{Config, PolicyMode};
@@ -46,6 +47,16 @@ pub struct Engine {
     upstream: Option<Target>,
     /// With a parent proxy, what does not go through it.
     direct: Option<NoProxy>,
+}
+
+fn of_pod(decision: Decision) -> Decision {
+    match decision.reason {
+        Reason::Upstream => Decision {
+            reason: Reason::PodNetwork,
+            ..decision
+        },
+        _ => decision,
+    }
 }
 
 fn matched(found: Match) -> Option<u32> {
@@ -102,6 +113,8 @@ pub enum Reason {
     AddressDecides,
     /// The address is of the public Internet, and its name was allowed.
     PublicAddress,
+    /// It leaves from a pod's own network, as it would without HNP, and no deny rule names it.
+    PodNetwork,
     /// A deny rule names the host.
     DeniedHost {
         /// Of `policy.deny`.
@@ -251,6 +264,23 @@ impl Engine {
     ) -> Decision {
         let refused = self.denied(target, address, who.into());
         self.decide(refused.map_or(Ok(Reason::Upstream), Err))
+    }
+
+    /// Whether a pod's connection may go to `target` from the pod's own network, which HNP lends no reach: unless a deny rule says no.
+    #[must_use]
+    pub fn check_pod<'a>(&self, target: &Target, who: impl Into<Who<'a>>) -> Decision {
+        of_pod(self.check_origin(target, who))
+    }
+
+    /// As [`Engine::check_address`], of a pod's connection from its own network.
+    #[must_use]
+    pub fn check_pod_address<'a>(
+        &self,
+        target: &Target,
+        address: IpAddr,
+        who: impl Into<Who<'a>>,
+    ) -> Decision {
+        of_pod(self.check_origin_address(target, address, who))
     }
 
     /// The deny rule that covers an address, or one that it carries.
@@ -437,6 +467,7 @@ impl Reason {
             Reason::Allowed { .. } => "allow_rule",
             Reason::AddressDecides => "address_decides",
             Reason::PublicAddress => "public_address",
+            Reason::PodNetwork => "pod_network",
             Reason::DeniedHost { .. } | Reason::DeniedAddress { .. } => "deny_rule",
             Reason::NotAllowed => "not_allowed",
             Reason::PortNotAllowed { .. } => "port_not_allowed",
@@ -458,6 +489,9 @@ impl fmt::Display for Reason {
             Reason::PublicAddress => {
                 f.write_str("policy.allow names its host, and its address is public")
             }
+            Reason::PodNetwork => f.write_str(
+                "it leaves from the pod's own network, and no rule of policy.deny names it",
+            ),
             Reason::DeniedHost { rule } => write!(f, "policy.deny rule {rule} names it"),
             Reason::DeniedAddress { rule, address } => {
                 write!(f, "policy.deny rule {rule} covers the address {address}")

@@ -16,8 +16,6 @@
 //! undisturbed   loading while signals come and go
 //! fault         what can go wrong, and whose fault it is
 //! ```
-//!
-//! Nothing in the data plane uses this yet: the tests do.
 
 mod attached;
 mod cgroup;
@@ -36,7 +34,7 @@ mod undisturbed;
 pub(crate) use self::pins::BPF_FS;
 pub use self::{
     attached::Attached,
-    cgroup::cgroup2_mount,
+    cgroup::{cgroup_paths, cgroup2_mount},
     destinations::{Destinations, OriginalDestination},
     events::{Events, Observed},
     existing::Existing,

@@ -6,6 +6,7 @@
 
 mod certificates;
 mod control;
+mod intercept;
 pub(crate) mod limits;
 pub(crate) mod snapshot;
 
@@ -32,6 +33,7 @@ use crate::tls;
 use crate::uring::{self, Mechanism};
 use crate::worker::{self, Phase, Shared, Start};
 use control::{Control, Ended};
+use intercept::Interception;
 use snapshot::Compiler;
 
 /// How long the logs' readers have at the end to take what is left.
@@ -72,6 +74,9 @@ fn serve(
     let workers = metrics.workers();
     limits::raise_open_files(config);
     kernel_tls(config);
+    // Whoever is not allowed to intercept learns of it before anything is served.
+    let loaded_programs = config.intercept.as_ref().map(intercept::Loaded::load);
+    let loaded_programs = loaded_programs.transpose()?;
 
     let listeners = listen::bind(&config.listener, workers)?;
     let admin = config.admin.address.map(AdminServer::bind).transpose()?;
@@ -96,7 +101,10 @@ fn serve(
         .context("cannot start the thread that writes the access log")?;
     let (phase, phases) = watch::channel(Phase::Running);
     let (ended, ends) = mpsc::unbounded_channel();
+    let mut orders = Vec::new();
     for (id, listeners) in listeners.into_iter().enumerate() {
+        let (order, obeyed) = mpsc::unbounded_channel();
+        orders.push(order);
         let start = Start {
             id,
             workers,
@@ -110,10 +118,25 @@ fn serve(
             },
             heart: shared.health.heartbeat(id),
             phase: phases.clone(),
+            orders: obeyed,
         };
         spawn_worker(start, ended.clone()).context("cannot start a worker's thread")?;
     }
     drop((phases, ended));
+    let interception = {
+        let _context = runtime.enter();
+        let snapshot = shared.snapshot.load();
+        match (loaded_programs, &config.intercept, &snapshot.intercepted) {
+            (Some(programs), Some(intercept), Some(intercepted)) => Some(Interception::start(
+                programs,
+                config,
+                intercept,
+                intercepted,
+                orders,
+            )?),
+            _ => None,
+        }
+    };
     say_ready(config, workers, mechanism);
 
     let control = Control {
@@ -125,6 +148,7 @@ fn serve(
         sources,
         started_with: config.clone(),
         loaded: Arc::new(RwLock::new(Arc::new(loaded))),
+        interception,
     };
     let code = runtime.block_on(control.run(admin, ends));
     // Look-ups and password checks that nobody waits for any more must not hold up the end.

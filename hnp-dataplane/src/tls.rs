@@ -26,7 +26,7 @@ use crate::config::model::TlsVersion;
 
 pub use client::{Alpn, Client, Clients};
 pub use failure::alert;
-pub use handshake::{HandshakeError, Hello, accept, connect, refusal};
+pub use handshake::{HandshakeError, Hello, accept, connect, peek, refusal};
 pub use handshakes::{Handshakes, Ticket};
 pub use identity::Identity;
 pub use material::{Loaded, Role, TlsConfigError};

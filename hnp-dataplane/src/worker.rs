@@ -1,7 +1,7 @@
 //! A worker: one thread, one reactor, its listeners and the connections they bring; nothing on the byte path is shared with
 //! another worker.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -10,22 +10,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::access_log::{AccessLog, ClosedBy};
 use crate::admin::health::{self, Health, Heartbeat};
 use crate::admin::metrics::WorkerMetrics;
 use crate::config::Config;
 use crate::dial::{Dialer, Resolver};
-use crate::flow::accept;
 use crate::flow::modes::Modes;
+use crate::flow::{accept, captured};
 use crate::http::h2::upstream::Upstreams;
 use crate::http::head::HeadLimits;
 use crate::http::pool::Pool;
+use crate::intercept::{Intercepted, Order};
 use crate::origin::Route;
 use crate::policy::Engine;
 use crate::policy::auth::Authenticator;
 use crate::policy::limits::Limits;
+use crate::redirect::Destinations;
 use crate::relay::Pools;
 use crate::signal::Signal;
 use crate::target::Target;
@@ -75,6 +77,8 @@ pub struct Snapshot {
     pub route: Option<Arc<Route>>,
     /// What becomes of the requests of endpoints, by name.
     pub endpoints: HashMap<Box<str>, Arc<Route>>,
+    /// What becomes of captured connections.
+    pub intercepted: Option<Intercepted>,
 }
 
 impl Snapshot {
@@ -130,6 +134,8 @@ pub struct Worker {
     pub handshakes: Handshakes,
     /// Clients being told that they are over a limit.
     pub refusals: Cell<usize>,
+    /// Where captured connections were meant to go; absent before there are any.
+    pub(crate) destinations: RefCell<Option<Destinations>>,
     connections: Cell<u64>,
     live: Cell<usize>,
     empty: Notify,
@@ -157,6 +163,7 @@ impl Worker {
             stopping: Signal::default(),
             handshakes: Handshakes::default(),
             refusals: Cell::new(0),
+            destinations: RefCell::new(None),
             connections: Cell::new(id as u64),
             live: Cell::new(0),
             empty: Notify::new(),
@@ -231,6 +238,8 @@ pub struct Start {
     pub heart: Heartbeat,
     /// How far the process is on its way out.
     pub phase: watch::Receiver<Phase>,
+    /// Which pods to serve.
+    pub orders: mpsc::UnboundedReceiver<Order>,
 }
 
 /// Runs a worker on this thread to its end. Gives the number of connections that had to be ended by force.
@@ -248,6 +257,7 @@ pub fn run(start: Start) -> std::io::Result<usize> {
         log,
         heart,
         phase,
+        orders,
     } = start;
     let mut runtime = Runtime::new(mechanism)?;
     metrics.backend(mechanism.name());
@@ -266,7 +276,7 @@ pub fn run(start: Start) -> std::io::Result<usize> {
             .metrics
             .upstream_idle(housekeeper.upstreams.len());
     });
-    runtime.block_on(live(worker, listeners, heart, phase))
+    runtime.block_on(live(worker, listeners, heart, phase, orders))
 }
 
 async fn live(
@@ -274,6 +284,7 @@ async fn live(
     listeners: Vec<(SocketAddr, OwnedFd)>,
     heart: Heartbeat,
     mut phase: watch::Receiver<Phase>,
+    orders: mpsc::UnboundedReceiver<Order>,
 ) -> std::io::Result<usize> {
     for (address, listener) in listeners {
         uring::spawn(accept::run(
@@ -282,6 +293,7 @@ async fn live(
             address,
         ));
     }
+    uring::spawn(captured::obey(Rc::clone(&worker), orders));
     uring::spawn(async move {
         loop {
             heart.beat();

@@ -17,8 +17,10 @@ use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::process::Process;
 use crate::wait;
 
 /// The pod's addresses.
@@ -101,6 +103,26 @@ impl Pod {
             .arg(self.netns.path())
             .arg(program);
         command
+    }
+
+    /// A process that does nothing, so that the pod has one. It ends with the cgroup.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn pause(&self) -> Process {
+        let sleeping = self.command("sleep").arg("infinity").spawn().unwrap();
+        let sleeping = Process::new(sleeping);
+        // The shell before it has joined the cgroup by then.
+        wait::until("a process in the pod", || {
+            let own = fs::read_link(format!("/proc/{}/ns/net", sleeping.pid()));
+            let pod = fs::read_link(self.netns.path());
+            match (own, pod) {
+                (Ok(own), Ok(pod)) if own == pod => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        sleeping
     }
 
     /// Gives the other end one more address, of a network far away.
@@ -213,6 +235,43 @@ pub fn cgroup2_mount() -> PathBuf {
         (fields[2] == "cgroup2").then(|| PathBuf::from(fields[1]))
     });
     mount.expect("cgroup v2 is mounted")
+}
+
+/// A BPF file system of the test's own.
+#[derive(Debug)]
+pub struct Bpffs(tempfile::TempDir);
+
+impl Bpffs {
+    /// Mounts it.
+    ///
+    /// # Panics
+    /// When the machine does not let it be mounted.
+    #[must_use]
+    pub fn new() -> Bpffs {
+        let directory = tempfile::tempdir().unwrap();
+        let (kind, nothing): (_, Option<&str>) = (Some("bpf"), None);
+        mount(kind, directory.path(), kind, MsFlags::empty(), nothing).unwrap();
+        Bpffs(directory)
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Default for Bpffs {
+    fn default() -> Bpffs {
+        Bpffs::new()
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        // What is pinned there goes with it.
+        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
+    }
 }
 
 fn address(device: &str, v4: &str, v6: &str) {

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::random::Random;
 use crate::{DEADLINE, client, exchange, wait};
@@ -20,6 +20,7 @@ use crate::{DEADLINE, client, exchange, wait};
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    listener: Arc<TcpListener>,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -50,15 +51,16 @@ impl Server {
         address: SocketAddr,
         serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
     ) -> Server {
-        let listener = listen(address);
+        let listener = Arc::new(listen(address));
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let acceptor = {
-            let shared = Arc::clone(&shared);
+            let (shared, listener) = (Arc::clone(&shared), Arc::clone(&listener));
             thread::spawn(move || accept(&listener, &shared, Arc::new(serve)))
         };
         Server {
             address,
+            listener,
             shared,
             acceptor: Some(acceptor),
         }
@@ -138,12 +140,12 @@ impl Server {
     /// When no port can be bound.
     #[must_use]
     pub fn handing_over() -> (Server, Accepted) {
-        let listener = listen((Ipv4Addr::LOCALHOST, 0).into());
+        let listener = Arc::new(listen((Ipv4Addr::LOCALHOST, 0).into()));
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let (send, accepted) = mpsc::channel();
         let acceptor = {
-            let shared = Arc::clone(&shared);
+            let (shared, listener) = (Arc::clone(&shared), Arc::clone(&listener));
             thread::spawn(move || {
                 for stream in incoming(&listener, &shared) {
                     let _ = send.send(stream);
@@ -152,6 +154,7 @@ impl Server {
         };
         let server = Server {
             address,
+            listener,
             shared,
             acceptor: Some(acceptor),
         };
@@ -172,8 +175,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        // Wakes the acceptor; a listener has no other event.
-        let _ = TcpStream::connect(self.address);
+        // Wakes the acceptor, wherever it is: the listener may be in another network namespace.
+        let _ = SockRef::from(&*self.listener).shutdown(Shutdown::Both);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }

@@ -91,6 +91,8 @@ pub struct Entry<'a> {
     /// How the connection was served: `tunnel`, `forward`, `reverse-proxy`, `end-to-end-mtls` or `endpoint`. Absent: it ended
     /// before that was known.
     pub mode: Option<&'a str>,
+    /// Where it was captured.
+    pub captured: Option<CapturedEntry<'a>>,
     /// Request method.
     pub method: Option<&'a str>,
     /// What was asked for.
@@ -123,6 +125,25 @@ pub struct Entry<'a> {
     pub close_reason: &'a str,
     /// A sentence for people: what failed, on what.
     pub detail: Option<&'a str>,
+}
+
+/// What the line of a pod's connection says besides.
+#[derive(Debug, Clone, Copy)]
+pub struct CapturedEntry<'a> {
+    /// The pod's name.
+    pub pod: &'a str,
+    /// The thread that connected.
+    pub process: &'a str,
+    /// Its process.
+    pub pid: u32,
+    /// Where it connected to.
+    pub original: SocketAddr,
+    /// The name it asked for there.
+    pub name: Option<&'a str>,
+    /// The rule that decided, from 1; 0 where none matched.
+    pub rule: u32,
+    /// What was done.
+    pub action: Option<&'a str>,
 }
 
 /// A field of the line, for the documentation.
@@ -188,7 +209,42 @@ pub const FIELDS: &[Field] = &[
     field(
         "mode",
         false,
-        "how the connection was served: `tunnel`, `forward`, `reverse-proxy`, `end-to-end-mtls` or `endpoint`",
+        "how the connection was served: `tunnel`, `forward`, `reverse-proxy`, `end-to-end-mtls`, `endpoint` or `intercept`",
+    ),
+    field(
+        "pod",
+        false,
+        "intercepted connections: the pod, by its uid or the last part of its cgroup's path",
+    ),
+    field(
+        "process",
+        false,
+        "intercepted connections: name of the thread that connected, which it may have chosen itself",
+    ),
+    field(
+        "pid",
+        false,
+        "intercepted connections: process that connected, as the host numbers it",
+    ),
+    field(
+        "original",
+        false,
+        "intercepted connections: address and port that it connected to",
+    ),
+    field(
+        "name",
+        false,
+        "intercepted connections: name that it asked for by SNI or `Host`, where rules with `hosts` made HNP look",
+    ),
+    field(
+        "rule",
+        false,
+        "intercepted connections: rule of `[[intercept.rules]]` that decided, from 1; 0 where none matched",
+    ),
+    field(
+        "action",
+        false,
+        "intercepted connections: `relay`, `tunnel`, `mtls`, `direct` or `deny`",
     ),
     field("method", false, "request method"),
     field("target", false, "host and port asked for"),
@@ -260,6 +316,7 @@ impl<'a> Entry<'a> {
             endpoint: None,
             protocol: None,
             mode: None,
+            captured: None,
             method: None,
             target: None,
             path: None,
@@ -301,6 +358,15 @@ impl<'a> Entry<'a> {
         string(&mut line, "endpoint", self.endpoint);
         string(&mut line, "protocol", self.protocol);
         string(&mut line, "mode", self.mode);
+        if let Some(captured) = &self.captured {
+            line.string("pod", captured.pod);
+            line.string("process", captured.process);
+            line.number("pid", captured.pid.into());
+            line.address("original", captured.original);
+            string(&mut line, "name", captured.name);
+            line.number("rule", captured.rule.into());
+            string(&mut line, "action", captured.action);
+        }
         string(&mut line, "method", self.method);
         if let Some(target) = self.target {
             line.display("target", target);

@@ -87,11 +87,6 @@ impl<'s> Document<'s> {
                 continue;
             };
             match known.kind {
-                Kind::Later(what) => {
-                    let message = format!("this build does not serve `{key}` yet: {what}");
-                    let help = "remove it: HNP does not ignore what it cannot do".to_owned();
-                    self.add(name.span(), &key, message, Some(help));
-                }
                 Kind::Value(kind) | Kind::Required(kind) => self.value(kind, &key, value),
                 Kind::Table(within) => match value.get_ref() {
                     DeValue::Table(table) => {
@@ -279,17 +274,17 @@ fn not_chosen(kind: &'static Value, value: &Spanned<DeValue<'_>>, problems: &mut
 
 /// What to write instead of a key that is not in this table.
 fn suggestion(table: &'static Table, name: &str) -> String {
-    if let Some(near) = nearest(name, table.served().map(|key| key.name)) {
+    if let Some(near) = nearest(name, table.keys.iter().map(|key| key.name)) {
         return format!("did you mean `{near}`?");
     }
-    let elsewhere = |other: &&Table| other.served().any(|key| key.name == name);
+    let elsewhere = |other: &&Table| other.keys.iter().any(|key| key.name == name);
     if let Some(other) = schema::TOP.all().into_iter().find(elsewhere) {
         return match other.path {
             "" => format!("`{name}` belongs to the top level, above the first table"),
             path => format!("`{name}` belongs to [{path}]"),
         };
     }
-    let keys: Vec<&str> = table.served().map(|key| key.name).collect();
+    let keys: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
     format!("the keys here are {}", quoted(&keys))
 }
 

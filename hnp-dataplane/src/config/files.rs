@@ -85,6 +85,12 @@ impl Config {
     /// Makes relative paths start at `directory`, the configuration file's.
     pub(super) fn resolve_paths(&mut self, directory: &Path) {
         self.each_path(&mut |_, path, _| *path = directory.join(&*path));
+        // Neither is a file to be read.
+        if let Some(intercept) = &mut self.intercept {
+            for path in [&mut intercept.control, &mut intercept.pins] {
+                *path = directory.join(&*path);
+            }
+        }
     }
 
     /// Visits every path: its key, itself, and how it is used. The one list of them.

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{HumanDuration, PortRange, Size};
 
+mod intercept;
 mod tls;
 
+pub use intercept::{Failure, Intercept, InterceptAction, InterceptRule, UpstreamNamespace};
 pub use tls::{ClientAuth, EndpointConfig, HttpProtocol, ListenerTls, ReverseProxy, TlsVersion};
 
 /// The whole configuration of one `hnp run`.
@@ -50,6 +52,8 @@ pub struct Config {
     pub admin: Admin,
     /// The log lines.
     pub log: Log,
+    /// Transparent interception. Absent: nothing is intercepted.
+    pub intercept: Option<Intercept>,
 }
 
 /// A mode of the seed; see `docs/`.
@@ -362,6 +366,7 @@ impl Default for Config {
             dns: Dns::default(),
             admin: Admin::default(),
             log: Log::default(),
+            intercept: None,
         }
     }
 }

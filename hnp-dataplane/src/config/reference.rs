@@ -66,7 +66,7 @@ fn rendered(table: &Table) -> String {
         "{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n",
         table.text
     );
-    let values = table.served().filter_map(|key| match key.kind {
+    let values = table.keys.iter().filter_map(|key| match key.kind {
         Kind::Value(value) | Kind::Required(value) => Some((key, value)),
         _ => None,
     });
@@ -79,7 +79,7 @@ fn rendered(table: &Table) -> String {
         )
         .unwrap();
     }
-    let tables = table.served().filter_map(|key| match key.kind {
+    let tables = table.keys.iter().filter_map(|key| match key.kind {
         Kind::Table(within) => Some((format!("[{}]", within.path), within)),
         Kind::Tables(within) => Some((format!("[[{}]]", within.path), within)),
         _ => None,
@@ -92,16 +92,6 @@ fn rendered(table: &Table) -> String {
             within.path.rsplit('.').next().unwrap()
         )
         .unwrap();
-    }
-    for key in table.keys {
-        if let Kind::Later(what) = key.kind {
-            writeln!(
-                text,
-                "| `{}` | | | Not served by this build yet, and refused: {what}. |",
-                key.name
-            )
-            .unwrap();
-        }
     }
     text
 }
@@ -144,7 +134,7 @@ fn default_of(table: &Table, key: &Key) -> String {
 
 #[test]
 fn the_list_of_keys_is_what_serde_accepts() {
-    let accepted: [(&str, &[&str]); 16] = [
+    let accepted: [(&str, &[&str]); 18] = [
         ("", fields::<model::Config>()),
         ("listener", fields::<model::Listener>()),
         ("listener.tls", fields::<model::ListenerTls>()),
@@ -161,13 +151,15 @@ fn the_list_of_keys_is_what_serde_accepts() {
         ("dns", fields::<model::Dns>()),
         ("admin", fields::<model::Admin>()),
         ("log", fields::<model::Log>()),
+        ("intercept", fields::<model::Intercept>()),
+        ("intercept.rules", fields::<model::InterceptRule>()),
     ];
     for table in TOP.all() {
         let (_, accepted) = accepted
             .iter()
             .find(|(path, _)| *path == table.path)
             .unwrap_or_else(|| panic!("no type is named here for [{}]", table.path));
-        let mut listed: Vec<&str> = table.served().map(|key| key.name).collect();
+        let mut listed: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
         let mut accepted = accepted.to_vec();
         listed.sort_unstable();
         accepted.sort_unstable();
@@ -195,6 +187,15 @@ fn the_choices_are_what_serde_accepts() {
     );
     assert_eq!(choices("policy.mode"), variants::<model::PolicyMode>());
     assert_eq!(choices("log.format"), variants::<model::LogFormat>());
+    assert_eq!(choices("intercept.failure"), variants::<model::Failure>());
+    assert_eq!(
+        choices("intercept.upstream-namespace"),
+        variants::<model::UpstreamNamespace>()
+    );
+    assert_eq!(
+        choices("intercept.rules.action"),
+        variants::<model::InterceptAction>()
+    );
 }
 
 #[test]
@@ -202,7 +203,7 @@ fn every_default_passes_its_own_check() {
     let defaults = toml::Value::try_from(model::Config::default()).unwrap();
     let mut checked = 0;
     for table in TOP.all() {
-        for key in table.served() {
+        for key in table.keys.iter() {
             let (Kind::Value(kind) | Kind::Required(kind)) = &key.kind else {
                 continue;
             };

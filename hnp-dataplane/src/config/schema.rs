@@ -3,6 +3,7 @@
 //! Serde would stop at the first mistake and name no neighbour; this list finds all of them, with places. That it says the
 //! same as the types of [`model`](super::model) is what the tests beside it and in `reference` hold.
 
+mod intercept;
 mod tables;
 mod values;
 
@@ -52,8 +53,6 @@ pub(super) enum Kind {
     Table(&'static Table),
     /// `[[table]]`, any number of times.
     Tables(&'static Table),
-    /// Known, refused by this build: what it is for.
-    Later(&'static str),
 }
 
 /// A type of value.
@@ -87,12 +86,6 @@ impl Table {
         }
     }
 
-    /// The keys that take a value or a table in this build.
-    pub(super) fn served(&self) -> impl Iterator<Item = &'static Key> {
-        let served = |key: &&Key| !matches!(key.kind, Kind::Later(_));
-        self.keys.iter().filter(served)
-    }
-
     /// This table and those within, depth first, each before its own.
     pub(super) fn all(&'static self) -> Vec<&'static Table> {
         let within = self.keys.iter().filter_map(|key| match key.kind {
@@ -110,7 +103,6 @@ pub(super) fn value_at(path: &str) -> Option<&'static Value> {
         match table.key(name)?.kind {
             Kind::Value(value) | Kind::Required(value) => return Some(value),
             Kind::Table(within) | Kind::Tables(within) => table = within,
-            Kind::Later(_) => return None,
         }
     }
     None
@@ -127,16 +119,6 @@ const fn key(
         name,
         kind,
         absent,
-        text,
-    }
-}
-
-const fn later(name: &'static str, text: &'static str) -> Key {
-    let kind = Kind::Later(text);
-    Key {
-        name,
-        kind,
-        absent: "",
         text,
     }
 }

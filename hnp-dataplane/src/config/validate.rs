@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+mod intercept;
 mod tls;
 
 use super::diagnostic::{Diagnostic, Place, Severity};
@@ -37,6 +38,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings.reach(config);
     findings.upstream(config);
     tls::find(config, &mut findings);
+    intercept::find(config, &mut findings);
     findings.bounds(config);
     findings.files(config);
     if !findings
@@ -159,6 +161,7 @@ impl Findings {
         if config.upstream.is_none()
             && config.policy.allow.is_empty()
             && config.policy.mode == PolicyMode::Enforce
+            && config.intercept.is_none()
         {
             self.warning(
                 "policy",

@@ -71,6 +71,9 @@ pub enum Cause {
         "HNP cannot open a connection: {0}: raise the limit on descriptors (`ulimit -n`) or local ports, or lower `limits.connections`"
     )]
     Local(io::Error),
+    /// A rule wants a parent proxy where there is none.
+    #[error("there is no parent proxy: set `url` in [upstream.parent]")]
+    NoParent,
     /// Something on the way to, or of, the parent proxy.
     #[error("parent proxy {parent}: {failure}")]
     Parent {
@@ -203,7 +206,7 @@ impl Cause {
             Cause::NoSuchName | Cause::NoAddress | Cause::Dns(_) => {
                 (502, ErrorType::DnsError, Side::Dns)
             }
-            Cause::ResolverBusy | Cause::Local(_) => {
+            Cause::ResolverBusy | Cause::Local(_) | Cause::NoParent => {
                 (503, ErrorType::ProxyInternalError, Side::Hnp)
             }
             Cause::ConnectTimeout { .. } => (504, ErrorType::ConnectionTimeout, Side::Upstream),

@@ -29,12 +29,30 @@ const MOST_REFUSALS: usize = 512;
 /// Accepts until the worker drains, then closes the listener, so that the kernel refuses whoever comes.
 pub async fn run(worker: Rc<Worker>, listener: Listener, address: SocketAddr) {
     worker.shared.health.listener_bound(worker.id, address);
-    let mut draining = pin!(worker.draining.wait());
+    let stopped = || worker.draining.fired();
+    each(
+        &listener,
+        stopped,
+        worker.draining.wait(),
+        |client, address| admit(&worker, client, address),
+    )
+    .await;
+    worker.shared.health.listener_closed(worker.id, address);
+}
+
+/// Accepts until it is `stopped`, for which `stop` waits.
+pub(super) async fn each(
+    listener: &Listener,
+    stopped: impl Fn() -> bool,
+    stop: impl Future<Output = ()>,
+    mut admit: impl FnMut(Stream, SocketAddr),
+) {
+    let mut stop = pin!(stop);
     let mut burst = 0;
-    while !worker.draining.fired() {
+    while !stopped() {
         match listener.try_accept() {
             Ok((client, address)) => {
-                admit(&worker, client.into(), address);
+                admit(client.into(), address);
                 burst += 1;
                 if burst % BURST == 0 {
                     uring::yield_now().await;
@@ -43,7 +61,7 @@ pub async fn run(worker: Rc<Worker>, listener: Listener, address: SocketAddr) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 let mut readable = pin!(listener.readable());
                 std::future::poll_fn(|cx| {
-                    if draining.as_mut().poll(cx).is_ready() {
+                    if stop.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(());
                     }
                     // An error of the wait itself comes again from the next accept, which tells it.
@@ -56,9 +74,8 @@ pub async fn run(worker: Rc<Worker>, listener: Listener, address: SocketAddr) {
     }
     // Whoever is in the queue has been told by the kernel that it is connected.
     while let Ok((client, address)) = listener.try_accept() {
-        admit(&worker, client.into(), address);
+        admit(client.into(), address);
     }
-    worker.shared.health.listener_closed(worker.id, address);
 }
 
 fn admit(worker: &Rc<Worker>, client: Stream, address: SocketAddr) {

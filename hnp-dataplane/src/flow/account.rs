@@ -1,11 +1,12 @@
 //! The account of a connection: what its log line and its metrics will say. Its books close when it is dropped.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::captured::Captured;
 use crate::access_log::{ClosedBy, Entry, Verdict};
 use crate::admin::metrics::ActiveGuard;
 use crate::http::answer::Answer;
@@ -28,6 +29,8 @@ pub struct Account {
     _permit: Option<Permit>,
     /// What its TLS handshake agreed on; in a box, for most connections have none.
     secured: RefCell<Option<Rc<Secured>>>,
+    /// Where it came from, if it was captured; shared by its requests.
+    captured: OnceCell<Rc<Captured>>,
     request: RefCell<Request>,
     up: Cell<u64>,
     down: Cell<u64>,
@@ -144,6 +147,9 @@ impl Account {
             .secured
             .borrow_mut()
             .clone_from(&self.secured.borrow());
+        if let Some(captured) = self.captured.get() {
+            account.captured(Rc::clone(captured));
+        }
         {
             let mut request = account.request.borrow_mut();
             request.begun = true;
@@ -167,11 +173,18 @@ impl Account {
             guard,
             _permit: permit,
             secured: RefCell::new(None),
+            captured: OnceCell::new(),
             request: RefCell::new(Request::new()),
             up: Cell::new(0),
             down: Cell::new(0),
             lines: Cell::new(0),
         }
+    }
+
+    /// It was captured: nobody asked for anything, but it has begun.
+    pub fn captured(&self, captured: Rc<Captured>) {
+        self.request.borrow_mut().begun = true;
+        let _ = self.captured.set(captured);
     }
 
     /// The client's address.
@@ -390,6 +403,17 @@ impl Account {
         }
         let secured = self.secured.borrow().clone().unwrap_or_default();
         let identity = request.identity.as_ref().or(secured.identity.as_ref());
+        let captured = self.captured.get().map(Rc::as_ref);
+        if let Some(captured) = captured {
+            let bytes = (self.up.get(), self.down.get());
+            captured.ended(
+                by,
+                reason,
+                request.detail.as_deref(),
+                request.address,
+                bytes,
+            );
+        }
         self.worker.log.write(&Entry {
             identity: identity.map(AsRef::as_ref),
             tls: secured.version,
@@ -397,7 +421,8 @@ impl Account {
             sni: secured.server_name.as_deref(),
             endpoint: secured.endpoint.as_deref(),
             protocol: request.protocol.or(secured.protocol),
-            mode: request.mode,
+            mode: request.mode.or(captured.map(|_| "intercept")),
+            captured: captured.map(Captured::entry),
             method: request.mode.and(request.method.as_deref()),
             target: request.mode.and(request.target.as_ref()),
             path: request.mode.and(request.path.as_deref()),

@@ -61,6 +61,8 @@ pub enum Begins {
     Secured,
     /// Another request.
     Request,
+    /// A captured connection, which is to carry plaintext requests.
+    Captured,
 }
 
 impl Begins {
@@ -199,7 +201,7 @@ fn look(
     match begins.detect(bytes) {
         None => Ok(None),
         Some(Protocol::Tls) => whole(Asked::Tls(bytes.to_vec())),
-        Some(Protocol::Http2) if snapshot.modes.any_requests() => {
+        Some(Protocol::Http2) if begins == Begins::Captured || snapshot.modes.any_requests() => {
             whole(Asked::Http2(bytes.to_vec()))
         }
         Some(_) => match parser.parse(bytes, &snapshot.head)? {

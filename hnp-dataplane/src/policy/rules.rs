@@ -280,15 +280,33 @@ fn embedding(network: IpNet) -> Option<&'static str> {
 }
 
 /// What a host of a rule names.
-enum Pattern {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pattern {
+    /// Every name.
     Any,
+    /// Names that end in this, a dot before it.
     Below(Box<str>),
+    /// This name.
     Name(Box<str>),
+    /// No name, but this address.
     Literal(IpAddr),
 }
 
 impl Pattern {
-    fn parse(text: &str) -> Result<Pattern, String> {
+    /// Whether it names `host`, which is in the form of targets: lower case, no trailing dot.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        match self {
+            Pattern::Any => true,
+            Pattern::Name(name) => **name == *host,
+            Pattern::Below(suffix) => host
+                .strip_suffix(&**suffix)
+                .and_then(|rest| rest.strip_suffix('.'))
+                .is_some_and(|rest| !rest.is_empty()),
+            Pattern::Literal(_) => false,
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Pattern, String> {
         if text == "*" {
             return Ok(Pattern::Any);
         }

@@ -68,6 +68,21 @@ impl Attached {
         &self.path
     }
 
+    /// The cgroup's number.
+    #[must_use]
+    pub fn cgroup_number(&self) -> u64 {
+        self.cgroup
+    }
+
+    /// Whether the cgroup is still there: a directory that was removed has no links left.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.directory
+            .metadata()
+            .is_ok_and(|metadata| metadata.nlink() > 0)
+            && std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.cgroup)
+    }
+
     /// The pod's number.
     #[must_use]
     pub fn pod(&self) -> u32 {

@@ -1,6 +1,12 @@
 //! Where cgroup v2 is mounted: at `/sys/fs/cgroup` mostly, below it on a host that has v1 as well.
 
-use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, path::PathBuf};
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fs,
+    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
 
 use super::RedirectError;
 
@@ -17,6 +23,32 @@ pub fn cgroup2_mount() -> Result<PathBuf, RedirectError> {
         error,
     })?;
     cgroup2_in(&mounts).ok_or(RedirectError::NoCgroup2)
+}
+
+/// The directories of the cgroups with these numbers, below `mount`. A number whose cgroup is no more has none.
+#[must_use]
+pub fn cgroup_paths(mount: &Path, numbers: &[u64]) -> HashMap<u64, PathBuf> {
+    let mut found = HashMap::new();
+    if !numbers.is_empty() {
+        visit(mount, &mut |number, path| {
+            if numbers.contains(&number) {
+                found.insert(number, path.to_owned());
+            }
+        });
+    }
+    found
+}
+
+/// Calls for every cgroup's number. What vanishes meanwhile is not missed.
+pub(super) fn visit(directory: &Path, found: &mut impl FnMut(u64, &Path)) {
+    if let Ok(metadata) = fs::metadata(directory) {
+        found(metadata.ino(), directory);
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            visit(&entry.path(), found);
+        }
+    }
 }
 
 /// proc_pid_mountinfo(5): `36 35 98:0 /root /mount/point rw,noatime master:1 - cgroup2 source rw`, with any number of

@@ -10,7 +10,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use hnp_common::{Event, EventKind};
 
-use super::{NetnsCookie, destinations::comm};
+use super::{NetnsCookie, destinations::comm, programs::monotonic};
 
 /// One report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,14 @@ pub struct Observed {
     pub sent: u64,
     /// Bytes received; only at an end. As exact.
     pub received: u64,
+}
+
+impl Observed {
+    /// How long ago it happened.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        Duration::from_nanos(monotonic().saturating_sub(self.time))
+    }
 }
 
 /// The reader of the ring buffer. Its descriptor is readable when there is something to read.

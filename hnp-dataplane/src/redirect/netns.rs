@@ -3,13 +3,21 @@
 use std::{
     fs::File,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    os::fd::{AsFd, AsRawFd as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd, AsRawFd as _},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
+    sync::OnceLock,
     thread,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    ifaddrs::getifaddrs,
+    sched::{CloneFlags, setns},
+    sys::socket::SockaddrStorage,
+};
 
 use super::RedirectError;
 
@@ -75,6 +83,88 @@ impl NetNs {
     /// When it cannot be opened.
     pub fn of_process(pid: u32) -> Result<Self, RedirectError> {
         Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
+    }
+
+    /// The namespace that this process was started in.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn home() -> Result<&'static Self, RedirectError> {
+        static HOME: OnceLock<NetNs> = OnceLock::new();
+        if let Some(home) = HOME.get() {
+            return Ok(home);
+        }
+        // That of the main thread, which never goes elsewhere.
+        let home = Self::open(Path::new("/proc/self/ns/net"))?;
+        Ok(HOME.get_or_init(|| home))
+    }
+
+    /// Whether both are the same namespace.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let id = |netns: &Self| {
+            Some((
+                netns.file.metadata().ok()?.dev(),
+                netns.file.metadata().ok()?.ino(),
+            ))
+        };
+        id(self).is_some() && id(self) == id(other)
+    }
+
+    /// Runs `work` inside the namespace on this very thread, which comes back before this returns. For a socket, which stays in the
+    /// namespace that it was made in: `work` should do no more than that.
+    ///
+    /// A thread that cannot come back would make every later socket in a pod's namespace: then the process ends.
+    ///
+    /// # Errors
+    /// When the kernel does not let the thread enter.
+    pub fn visit<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        struct Return(&'static NetNs);
+        impl Drop for Return {
+            fn drop(&mut self) {
+                if let Err(error) = setns(&self.0.file, CloneFlags::CLONE_NEWNET) {
+                    eprintln!(
+                        "fatal: a thread cannot come back from a pod's network namespace: {error}"
+                    );
+                    std::process::abort();
+                }
+            }
+        }
+        let home = Self::home().map_err(io::Error::other)?;
+        setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+        let _return = Return(home);
+        Ok(work())
+    }
+
+    /// The addresses of its interfaces, but for loopback and link-local ones.
+    ///
+    /// # Errors
+    /// When it cannot be entered, or the kernel does not tell.
+    pub fn addresses(&self) -> Result<Vec<IpAddr>, RedirectError> {
+        let all = || {
+            Ok(getifaddrs()?
+                .filter_map(|interface| interface.address)
+                .collect())
+        };
+        let addresses: nix::Result<Vec<SockaddrStorage>> = self.run(all)?;
+        let addresses = addresses.map_err(|error| RedirectError::Path {
+            doing: "read the addresses in the network namespace",
+            path: self.path.clone(),
+            error: error.into(),
+        })?;
+        let mut found: Vec<IpAddr> = addresses
+            .iter()
+            .filter_map(|address| {
+                let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+                v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+            })
+            .filter(|address| match address {
+                IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+                IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+            })
+            .collect();
+        found.dedup();
+        Ok(found)
     }
 
     /// Runs `work` inside the namespace, on a thread of its own that ends with it: a thread that never returns to other work

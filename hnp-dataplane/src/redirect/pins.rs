@@ -8,7 +8,6 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +17,7 @@ use nix::{
     sys::statfs::{FsType, statfs},
 };
 
-use super::{RedirectError, cgroup2_mount, programs::MAPS};
+use super::{RedirectError, cgroup::visit, cgroup2_mount, programs::MAPS};
 
 /// A directory in a BPF file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +111,7 @@ impl Pins {
         if dead.is_empty() {
             return Ok(0);
         }
-        visit(&cgroup2_mount()?, &mut |number| {
+        visit(&cgroup2_mount()?, &mut |number, _| {
             dead.remove(&number);
         });
         for cgroup in &dead {
@@ -133,8 +132,11 @@ impl Pins {
         make(&self.pod(cgroup))
     }
 
-    /// Whatever is pinned for a cgroup: another version may have had other hooks.
-    pub(super) fn remove_pod(&self, cgroup: u64) -> Result<(), RedirectError> {
+    /// Removes whatever is pinned for a cgroup: another version may have had other hooks.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove_pod(&self, cgroup: u64) -> Result<(), RedirectError> {
         let pod = self.pod(cgroup);
         let Ok(pins) = fs::read_dir(&pod) else {
             return Ok(());
@@ -147,18 +149,6 @@ impl Pins {
 
     fn pod(&self, cgroup: u64) -> PathBuf {
         self.root.join("pods").join(cgroup.to_string())
-    }
-}
-
-/// Calls for every cgroup's number. What vanishes meanwhile is not missed.
-fn visit(directory: &Path, found: &mut impl FnMut(u64)) {
-    if let Ok(metadata) = fs::metadata(directory) {
-        found(metadata.ino());
-    }
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            visit(&entry.path(), found);
-        }
     }
 }
 

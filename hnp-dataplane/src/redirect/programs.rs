@@ -274,6 +274,18 @@ impl Programs {
         Ok(())
     }
 
+    /// As [`Programs::detach`], of a cgroup that is no more: the kernel has detached it by itself.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn forget(&mut self, attached: Attached) -> Result<(), RedirectError> {
+        let pod = attached.pod;
+        attached.end(self.pins.as_ref())?;
+        let mut counters: PerCpuHashMap<_, u32, Counters> = self.map_mut(COUNTERS)?;
+        let _ = counters.remove(&pod);
+        Ok(())
+    }
+
     /// Removes the pins of pods whose cgroup is no more; how many there were.
     ///
     /// # Errors
@@ -295,6 +307,65 @@ impl Programs {
         let mut map: cgroup_storage::CgroupStorage<_, Policy> = self.map_mut(POLICIES)?;
         map.insert(CgroupStorageKey::new(cgroup, attach_type), policy, 0)
             .map_err(|error| RedirectError::of_map("store a pod's policy", error))
+    }
+
+    /// The number of the pod whose policy a cgroup has, if it has one: of an earlier process.
+    ///
+    /// # Errors
+    /// When the kernel does not let the map be read.
+    pub fn pod_of(&self, cgroup: u64) -> Result<Option<u32>, RedirectError> {
+        #[expect(deprecated, reason = "see `hnp-ebpf`'s maps")]
+        let map: cgroup_storage::CgroupStorage<_, Policy> = self.map(POLICIES)?;
+        for hook in &HOOKS {
+            let Some(attach_type) = hook.policy else {
+                continue;
+            };
+            if let Ok(policy) = map.get(CgroupStorageKey::new(cgroup, attach_type), 0)
+                && policy.pod != 0
+            {
+                return Ok(Some(policy.pod));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The numbers of the pods that are counted, those of an earlier process included.
+    ///
+    /// # Errors
+    /// When the kernel does not let the map be read.
+    pub fn pods(&self) -> Result<Vec<u32>, RedirectError> {
+        let counters: PerCpuHashMap<_, u32, Counters> = self.map(COUNTERS)?;
+        counters
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(|error| RedirectError::of_map("read the pods' counters", error))
+    }
+
+    /// Forgets what an earlier process has left: counters of pods, and rules, but for those given.
+    ///
+    /// # Errors
+    /// When the kernel does not let the maps be changed.
+    pub fn retain(&mut self, pods: &[u32], rules: &[RulesId]) -> Result<(), RedirectError> {
+        for pod in self.pods()? {
+            if !pods.contains(&pod) {
+                let mut counters: PerCpuHashMap<_, u32, Counters> = self.map_mut(COUNTERS)?;
+                let _ = counters.remove(&pod);
+            }
+        }
+        let keys = self.rule_keys()?;
+        let mut map: LpmTrie<_, RuleKey, Segments> = self.map_mut(RULES)?;
+        let unused = |key: &&Key<RuleKey>| !rules.contains(&RulesId(key.data().rules));
+        for key in keys.iter().filter(unused) {
+            map.remove(key)
+                .map_err(|error| RedirectError::of_map("remove rules", error))?;
+        }
+        Ok(())
+    }
+
+    /// Where programs are pinned, if they are.
+    #[must_use]
+    pub fn pins(&self) -> Option<&Pins> {
+        self.pins.as_ref()
     }
 
     /// A pod's counters; `None` for a pod that has none.

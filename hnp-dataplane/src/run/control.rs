@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::certificates;
+use super::intercept::Interception;
 use super::snapshot::Compiler;
 use crate::admin::metrics::Metrics;
 use crate::admin::probe::{self, ProbeTarget};
@@ -46,6 +47,8 @@ pub(super) struct Control<'a> {
     pub(super) started_with: Config,
     /// In force; the admin address shows it.
     pub(super) loaded: Arc<RwLock<Arc<Loaded>>>,
+    /// Where pods are intercepted.
+    pub(super) interception: Option<Interception>,
 }
 
 /// The signals that `hnp run` heeds.
@@ -99,6 +102,9 @@ impl Control<'_> {
             Arc::clone(&self.shared),
             Arc::clone(&self.metrics),
         ));
+        if let Some(interception) = &mut self.interception {
+            interception.spawn(&self.shared.health);
+        }
         // The admin address answers to the very end, so that a drain can be watched.
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
         let admin = admin.map(|admin| {
@@ -214,6 +220,14 @@ impl Control<'_> {
         match self.compiler.compile(loaded.config.clone(), Some(&old)) {
             Ok(snapshot) => self.shared.snapshot.store(Arc::new(snapshot)),
             Err(error) => return (fingerprint, Err(error)),
+        }
+        let snapshot = self.shared.snapshot.load();
+        if let (Some(interception), Some(intercept), Some(intercepted)) = (
+            &self.interception,
+            &loaded.config.intercept,
+            &snapshot.intercepted,
+        ) {
+            interception.configure(&loaded.config, intercept, intercepted);
         }
         for warning in &loaded.warnings {
             tracing::warn!("{}", warning.line());
@@ -341,6 +355,18 @@ fn keep_until_restart(old: &Config, new: &mut Config) -> Vec<&'static str> {
     keep("admin", old.admin != new.admin);
     keep("log.format", old.log.format != new.log.format);
     keep("log.access", old.log.access != new.log.access);
+    match (&old.intercept, &mut new.intercept) {
+        (Some(old), Some(new)) => {
+            keep("intercept.control", old.control != new.control);
+            keep("intercept.pins", old.pins != new.pins);
+            new.control.clone_from(&old.control);
+            new.pins.clone_from(&old.pins);
+        }
+        (old, new) => {
+            keep("intercept", old.is_some() != new.is_some());
+            new.clone_from(old);
+        }
+    }
     new.listener.address = old.listener.address.clone();
     new.listener.backlog = old.listener.backlog;
     new.workers = old.workers;

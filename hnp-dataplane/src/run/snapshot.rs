@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::dial::{Dialer, Resolver};
 use crate::flow::modes::Modes;
 use crate::http::head::HeadLimits;
+use crate::intercept::Intercepted;
 use crate::origin::{Origin, Route};
 use crate::policy::Engine;
 use crate::policy::auth::Authenticator;
@@ -49,6 +50,8 @@ impl Compiler {
         let auth = Authenticator::load(&config.auth)?;
         let clients = Clients::compile(&config, old.map(|old| &old.clients))?;
         let tls = Server::compile(&config, old.and_then(|old| old.tls.as_deref()))?;
+        let intercepted = config.intercept.as_ref().map(Intercepted::compile);
+        let intercepted = intercepted.transpose()?;
         let routes = Routes::new(&config, &clients, tls.as_deref(), old)?;
         Ok(Snapshot {
             auth,
@@ -61,6 +64,7 @@ impl Compiler {
             resolver,
             head: HeadLimits::from(&config.limits),
             upstream: policy.upstream().cloned(),
+            intercepted,
             parent: parent_name(&config).map(Arc::from),
             policy,
             config,

@@ -24,7 +24,7 @@ use crate::stream::Stream;
 use buffers::Buffers;
 
 pub(super) use drive::{PARTING, PARTING_BYTES};
-pub use hello::refusal;
+pub use hello::{peek, refusal};
 
 /// What a client says before a configuration is chosen for it.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use super::executor::{try_with_driver, with_driver};
 use super::{Driver, Interest, sys};
+use crate::redirect::NetNs;
 
 /// A non-blocking stream socket that belongs to the current worker. Closed when dropped.
 #[derive(Debug)]
@@ -150,11 +151,25 @@ impl Socket {
     /// # Errors
     /// The kernel's: refused, unreachable, timed out (after `net.ipv4.tcp_syn_retries`; bound it with [`super::timeout`]).
     pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
-        let raw = socket2::Socket::new(
-            Domain::for_address(address),
-            Type::STREAM.nonblocking().cloexec(),
-            Some(Protocol::TCP),
-        )?;
+        Socket::connect_inside(address, None).await
+    }
+
+    /// As [`Socket::connect`], from inside a network namespace: a socket stays in the one that it was made in.
+    ///
+    /// # Errors
+    /// As [`Socket::connect`]; and when the namespace cannot be entered.
+    pub async fn connect_inside(address: SocketAddr, netns: Option<&NetNs>) -> io::Result<Socket> {
+        let make = || {
+            socket2::Socket::new(
+                Domain::for_address(address),
+                Type::STREAM.nonblocking().cloexec(),
+                Some(Protocol::TCP),
+            )
+        };
+        let raw = match netns {
+            Some(netns) => netns.visit(make)??,
+            None => make()?,
+        };
         raw.set_tcp_nodelay(true)?;
         raw.set_keepalive(true)?;
         let address = address.into();

@@ -17,6 +17,15 @@ fn full(target: &Target) -> Entry<'_> {
         endpoint: Some("acme.example"),
         protocol: Some("h2"),
         mode: Some("tunnel"),
+        captured: Some(CapturedEntry {
+            pod: "my-pod",
+            process: "curl",
+            pid: 4711,
+            original: "203.0.113.7:443".parse().unwrap(),
+            name: Some("app.harness.io"),
+            rule: 2,
+            action: Some("relay"),
+        }),
         method: Some("CONNECT"),
         target: Some(target),
         path: Some("/api"),
@@ -55,7 +64,8 @@ fn a_line_as_people_read_it() {
     assert_eq!(
         render(&full(&target()), LogFormat::Text),
         "time=2025-11-22T20:49:20.123456Z log=access worker=1 connection=42 client=192.0.2.10:50123 \
-         identity=\"runner 7\" tls=1.3 resumed=true sni=acme.example endpoint=acme.example protocol=h2 mode=tunnel method=CONNECT target=app.harness.io:443 path=/api decision=allow \
+         identity=\"runner 7\" tls=1.3 resumed=true sni=acme.example endpoint=acme.example protocol=h2 mode=tunnel pod=my-pod process=curl pid=4711 \
+         original=203.0.113.7:443 name=app.harness.io rule=2 action=relay method=CONNECT target=app.harness.io:443 path=/api decision=allow \
          reason=allow_rule address=203.0.113.7:443 parent=proxy.corp:3128 status=200 bytes_up=517 \
          bytes_down=123456789 resolve_ms=0.412 connect_ms=3.050 duration_ms=61002.000 closed_by=client \
          close_reason=eof detail=\"it's over\"\n"

@@ -1,7 +1,8 @@
 //! The tables and their keys, in the order of the reference.
 
+use super::intercept::INTERCEPT;
 use super::values::*;
-use super::{Key, Kind, Table, key, later, table};
+use super::{Key, Kind, Table, key, table};
 
 /// The whole file.
 pub(in crate::config) static TOP: Table = Table {
@@ -48,7 +49,7 @@ pub(in crate::config) static TOP: Table = Table {
         table("dns", &DNS),
         table("admin", &ADMIN),
         table("log", &LOG),
-        later("intercept", "transparent interception"),
+        table("intercept", &INTERCEPT),
     ],
 };
 

@@ -191,3 +191,21 @@ pub(super) static LEVEL: Value = choice(
     &["error", "warn", "info", "debug", "trace"],
     checks::typed::<String>,
 );
+pub(super) static FAILURE: Value = choice(
+    "`\"open\"` or `\"closed\"`",
+    "`\"open\"` or `\"closed\"`",
+    &["open", "closed"],
+    checks::typed::<model::Failure>,
+);
+pub(super) static UPSTREAM_NAMESPACE: Value = choice(
+    "`\"pod\"` or `\"host\"`",
+    "`\"pod\"` or `\"host\"`",
+    &["pod", "host"],
+    checks::typed::<model::UpstreamNamespace>,
+);
+pub(super) static INTERCEPT_ACTION: Value = choice(
+    "action",
+    "`\"relay\"`, `\"tunnel\"`, `\"mtls\"`, `\"direct\"` or `\"deny\"`",
+    &["relay", "tunnel", "mtls", "direct", "deny"],
+    checks::typed::<model::InterceptAction>,
+);

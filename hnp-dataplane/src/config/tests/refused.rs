@@ -18,8 +18,12 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("[[policy.alow]]\nhosts = [\"a\"]", &["unknown key `policy.alow`", "did you mean `allow`?"]),
     ("[[policy.allow]]\nhost = [\"a\"]", &["hnp.toml:2:1", "`policy.allow[0].host`", "did you mean `hosts`?"]),
     ("policy.allow = [{ hosts = [\"a\"], port = [1] }]", &["`policy.allow[0].port`", "did you mean `ports`?"]),
-    // What this build does not serve.
-    ("[intercept]\nfailure = \"open\"", &["does not serve `intercept` yet"]),
+    // Interception.
+    ("[intercept]\nfailure = \"opened\"", &["did you mean `open`?"]),
+    ("[[intercept.rules]]\nhosts = [\"a\"]", &["`intercept.rules[0].action` is missing"]),
+    ("[[intercept.rules]]\naction = \"tunnel\"", &["`intercept.rules[0].action`", "[upstream.parent]"]),
+    ("[[intercept.rules]]\naction = \"mtls\"", &["`intercept.rules[0].action`", "[upstream]"]),
+    ("[[intercept.rules]]\nports = [1]\nhosts = [\"a b\"]\naction = \"deny\"", &["`intercept.rules[0].hosts[0]`"]),
     // Types.
     ("workers = \"two\"", &["`workers`: expected a whole number from 1 to 1024, found the string \"two\""]),
     ("workers = 0", &["found the number 0"]),

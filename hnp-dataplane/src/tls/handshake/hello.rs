@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use rustls::AlertDescription;
-use rustls::server::Acceptor;
+use rustls::server::{Accepted, Acceptor};
 
 use super::buffers::Buffers;
 use super::{HandshakeError, Hello};
@@ -46,15 +46,7 @@ fn feed(
         *fed += acceptor.read_tls(&mut rest)?;
         match acceptor.accept() {
             Ok(None) => {}
-            Ok(Some(accepted)) => {
-                let hello = accepted.client_hello();
-                return Ok(Some(Hello {
-                    server_name: hello
-                        .server_name()
-                        .map(|name| name.to_ascii_lowercase().into()),
-                    alpn: hello.alpn().into_iter().flatten().map(Box::from).collect(),
-                }));
-            }
+            Ok(Some(accepted)) => return Ok(Some(said(&accepted))),
             Err((error, mut alert)) => {
                 let before = buffers.outgoing.len();
                 // Writing to memory cannot fail.
@@ -69,6 +61,35 @@ fn feed(
         }
     }
     Ok(None)
+}
+
+/// What the first message says, if it is complete in `bytes`, which begin with it.
+///
+/// # Errors
+/// It is none.
+pub fn peek(mut bytes: &[u8]) -> Result<Option<Hello>, rustls::Error> {
+    let mut acceptor = Acceptor::default();
+    while !bytes.is_empty() {
+        if acceptor.read_tls(&mut bytes).is_err() {
+            return Err(rustls::Error::HandshakeNotComplete);
+        }
+        match acceptor.accept() {
+            Ok(None) => {}
+            Ok(Some(accepted)) => return Ok(Some(said(&accepted))),
+            Err((error, _)) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn said(accepted: &Accepted) -> Hello {
+    let hello = accepted.client_hello();
+    Hello {
+        server_name: hello
+            .server_name()
+            .map(|name| name.to_ascii_lowercase().into()),
+        alpn: hello.alpn().into_iter().flatten().map(Box::from).collect(),
+    }
 }
 
 /// A fatal alert before there are keys.

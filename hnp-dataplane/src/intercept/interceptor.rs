@@ -1,0 +1,612 @@
+//! Which pods are intercepted: what the kernel and the workers are told of them, and what is cleaned up after them.
+//!
+//! Everything here is quick and blocks: it belongs on the control thread, never on a worker.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::event::{End, Kind, unix_time};
+use super::place::Place;
+use super::protocol::PodReport;
+use super::{Event, KernelRules, Observers, Order, Pod, RuleError, Settings};
+use crate::redirect::{
+    Attached, Counter, EventKind, Events, NetNs, NetnsCookie, Observed, PodPolicy, Programs,
+    RedirectError, RulesId, cgroup_paths, cgroup2_mount,
+};
+use crate::uring::{Listener, ListenerOptions};
+
+/// How long without a heartbeat until the kernel takes HNP for gone, although it listens.
+const STALE_AFTER: Duration = Duration::from_secs(10);
+/// How old a destination is that nobody will ask for any more: accepting takes no longer.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
+/// Why a pod cannot be intercepted, or not be left alone.
+#[derive(Debug, Error)]
+pub enum InterceptError {
+    /// There is no such cgroup.
+    #[error(
+        "{path} cannot be intercepted: {why}; name a pod's cgroup, or one of its processes by --pid"
+    )]
+    NoCgroup {
+        /// As given.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
+    /// There is no such process.
+    #[error(
+        "process {pid} cannot be intercepted: {why}; name a process that runs, as this host numbers it"
+    )]
+    NoProcess {
+        /// As given.
+        pid: u32,
+        /// What the system answered.
+        why: String,
+    },
+    /// A cgroup without a process has no network namespace.
+    #[error(
+        "{path} has no process whose network namespace could be entered: start the pod first (HNP must share the host's PID namespace)"
+    )]
+    Empty {
+        /// The cgroup.
+        path: PathBuf,
+    },
+    /// HNP's listeners would stand in the host's own namespace.
+    #[error(
+        "{path} is in the host's network namespace (hostNetwork): such a pod cannot be intercepted, for its connections are the \
+         host's; give it a network of its own, or set HTTPS_PROXY in it"
+    )]
+    HostNetwork {
+        /// The cgroup.
+        path: PathBuf,
+    },
+    /// No such pod is intercepted.
+    #[error("no pod {name} is intercepted; `hnp intercept --list` names those that are")]
+    Unknown {
+        /// As given.
+        name: String,
+    },
+    /// HNP cannot listen in the pod.
+    #[error(
+        "cannot listen on the loopback interface of {path}: {error}; is it up in the pod's network namespace?"
+    )]
+    Listen {
+        /// The cgroup.
+        path: PathBuf,
+        /// What the kernel answered.
+        error: io::Error,
+    },
+    /// The pod's rules cannot be compiled.
+    #[error(transparent)]
+    Rules(#[from] RuleError),
+    /// The kernel refuses.
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+}
+
+/// The pods that are intercepted.
+pub struct Interceptor {
+    programs: Programs,
+    workers: Vec<UnboundedSender<Order>>,
+    backlog: u32,
+    observers: Observers,
+    settings: Settings,
+    /// Whether the kernel is told to report.
+    reporting: bool,
+    /// By the cgroup's number.
+    served: BTreeMap<u64, Served>,
+    last_number: u32,
+    /// Pins that could not be taken over, and of which that was said.
+    left: HashSet<u64>,
+    ticks: u64,
+}
+
+struct Served {
+    pod: Arc<Pod>,
+    attached: Attached,
+    kernel: KernelRules,
+    rules: RulesId,
+    ports: (u16, u16),
+}
+
+impl Interceptor {
+    /// Intercepts nothing yet. `workers` are told which pods to serve; `backlog` is that of the listeners in them.
+    ///
+    /// # Errors
+    /// The kernel's maps cannot be used.
+    pub fn new(
+        programs: Programs,
+        workers: Vec<UnboundedSender<Order>>,
+        backlog: u32,
+        observers: Observers,
+        settings: Settings,
+    ) -> Result<Interceptor, InterceptError> {
+        for worker in &workers {
+            // A worker that is gone ends the process.
+            let _ = worker.send(Order::Destinations(programs.destinations()?));
+        }
+        let last_number = programs.pods()?.into_iter().max().unwrap_or(0);
+        let mut interceptor = Interceptor {
+            programs,
+            workers,
+            backlog,
+            reporting: settings.report || observers.count() > 0,
+            observers,
+            settings,
+            served: BTreeMap::new(),
+            last_number,
+            left: HashSet::new(),
+            ticks: 0,
+        };
+        interceptor.programs.beat(nanoseconds(STALE_AFTER))?;
+        Ok(interceptor)
+    }
+
+    /// The kernel's reports. There is one reader.
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    pub fn events(&self) -> Result<Events, InterceptError> {
+        Ok(self.programs.events()?)
+    }
+
+    /// Whoever observes.
+    #[must_use]
+    pub fn observers(&self) -> &Observers {
+        &self.observers
+    }
+
+    /// Takes over what an earlier HNP has left pinned, and forgets what that no longer needs.
+    ///
+    /// # Errors
+    /// The pins or the kernel's maps cannot be used. A pod that cannot be taken over is said, and left as it is.
+    pub fn take_over(&mut self) -> Result<(), InterceptError> {
+        self.adopt()?;
+        let pods: Vec<u32> = self.served.values().map(|one| one.pod.number).collect();
+        // Pods that were left may come back: their rules must not go.
+        if self.left.is_empty() {
+            let rules: Vec<RulesId> = self.served.values().map(|one| one.rules).collect();
+            self.programs.retain(&pods, &rules)?;
+        }
+        Ok(())
+    }
+
+    /// Serves the pinned pods that are not served yet; removes the pins of those that are no more.
+    fn adopt(&mut self) -> Result<(), InterceptError> {
+        let Some(pins) = self.programs.pins().cloned() else {
+            return Ok(());
+        };
+        let mut strange = pins.cgroups()?;
+        strange.retain(|number| !self.served.contains_key(number));
+        if strange.is_empty() {
+            return Ok(());
+        }
+        let paths = cgroup_paths(&cgroup2_mount()?, &strange);
+        for number in strange {
+            let Some(path) = paths.get(&number) else {
+                pins.remove_pod(number)?;
+                self.left.remove(&number);
+                continue;
+            };
+            match self.attach(path) {
+                Ok(report) => {
+                    self.left.remove(&number);
+                    tracing::info!(pod = report.pod, cgroup = %path.display(), "taken over: the pod is intercepted again");
+                }
+                Err(error) => {
+                    if self.left.insert(number) {
+                        tracing::warn!(
+                            "a pod that an earlier HNP intercepted cannot be taken over yet: {error}"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Intercepts the pod of a process.
+    ///
+    /// # Errors
+    /// As [`Interceptor::attach`].
+    pub fn attach_process(&mut self, pid: u32) -> Result<PodReport, InterceptError> {
+        self.attach(&Place::cgroup_of_process(pid)?)
+    }
+
+    /// Intercepts the pod of a cgroup. One that is intercepted already stays so.
+    ///
+    /// # Errors
+    /// What is no pod, or not one that can be intercepted; the kernel's.
+    pub fn attach(&mut self, cgroup: &Path) -> Result<PodReport, InterceptError> {
+        let place = Place::of_cgroup(cgroup)?;
+        // A process that HNP shares the host's PID namespace with; where it does not, its own is what there is to compare with.
+        let init = NetNs::of_process(1).ok();
+        if NetNs::home()?.is(&place.netns) || init.is_some_and(|init| init.is(&place.netns)) {
+            return Err(InterceptError::HostNetwork { path: place.cgroup });
+        }
+        self.serve(place.cgroup, place.number, place.label.into(), place.netns)
+    }
+
+    /// Intercepts a cgroup in this very process' network namespace, for a command that HNP starts itself.
+    ///
+    /// # Errors
+    /// As [`Interceptor::attach`].
+    pub fn attach_here(&mut self, cgroup: &Path, label: &str) -> Result<PodReport, InterceptError> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = std::fs::metadata(cgroup).map_err(|error| InterceptError::NoCgroup {
+            path: cgroup.to_owned(),
+            why: error.to_string(),
+        })?;
+        let netns = NetNs::open(Path::new("/proc/self/ns/net"))?;
+        self.serve(cgroup.to_owned(), metadata.ino(), label.into(), netns)
+    }
+
+    fn serve(
+        &mut self,
+        cgroup: PathBuf,
+        id: u64,
+        label: Arc<str>,
+        netns: NetNs,
+    ) -> Result<PodReport, InterceptError> {
+        if let Some(served) = self.served.get(&id) {
+            return Ok(self.report(served));
+        }
+        let addresses = netns.addresses()?;
+        let kernel = self.settings.rules.kernel(&addresses)?;
+        let listening = listen(&netns, self.workers.len(), self.backlog).map_err(|error| {
+            InterceptError::Listen {
+                path: cgroup.clone(),
+                error,
+            }
+        })?;
+        let number = match self.programs.pod_of(id)? {
+            Some(number) if self.served.values().all(|one| one.pod.number != number) => number,
+            _ => {
+                self.last_number += 1;
+                self.last_number
+            }
+        };
+        let rules = self.programs.add_rules(&kernel.compiled)?;
+        let pod = Arc::new(Pod {
+            number,
+            label,
+            cgroup,
+            netns,
+            cookie: listening.cookie,
+            addresses,
+            observers: self.observers.clone(),
+        });
+        // Whoever is redirected from here on finds a listener, and a worker at it.
+        for (worker, listeners) in self.workers.iter().zip(listening.by_worker) {
+            let _ = worker.send(Order::Serve {
+                pod: Arc::clone(&pod),
+                listeners,
+            });
+        }
+        let policy = self.policy(&pod, rules, listening.ports);
+        match self.programs.attach(&pod.cgroup, number, &policy) {
+            Ok(attached) => {
+                let served = Served {
+                    pod,
+                    attached,
+                    kernel,
+                    rules,
+                    ports: listening.ports,
+                };
+                let report = self.report(&served);
+                self.served.insert(id, served);
+                Ok(report)
+            }
+            Err(error) => {
+                self.stop(number);
+                let _ = self.programs.remove_rules(rules);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn policy(&self, pod: &Pod, rules: RulesId, (port4, port6): (u16, u16)) -> PodPolicy {
+        let v4 = pod.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = pod.addresses.iter().find_map(|address| match address {
+            IpAddr::V6(v6) => Some(*v6),
+            IpAddr::V4(_) => None,
+        });
+        PodPolicy {
+            source4: v4,
+            source6: v6,
+            without_hnp: self.settings.without_hnp,
+            deny_quic: self.settings.deny_quic,
+            deny_bound: self.settings.deny_bound,
+            report_decisions: self.reporting,
+            report_direct: self.reporting,
+            ..PodPolicy::new(rules, port4, port6)
+        }
+    }
+
+    /// Leaves a pod alone from now on: by its name, or its cgroup. What it has connected through HNP ends.
+    ///
+    /// # Errors
+    /// There is no such pod, or the kernel refuses.
+    pub fn detach(&mut self, name: &str) -> Result<PodReport, InterceptError> {
+        let path = Path::new(name);
+        let below = cgroup2_mount()?.join(path.strip_prefix("/").unwrap_or(path));
+        let found = self.served.iter().find(|(_, served)| {
+            *served.pod.label == *name || served.pod.cgroup == path || served.pod.cgroup == below
+        });
+        let Some(id) = found.map(|(id, _)| *id) else {
+            return Err(InterceptError::Unknown {
+                name: name.to_owned(),
+            });
+        };
+        self.end(id, true)
+    }
+
+    /// Leaves all pods alone.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn detach_all(&mut self) -> Result<Vec<PodReport>, InterceptError> {
+        let all: Vec<u64> = self.served.keys().copied().collect();
+        let ended = all.into_iter().map(|id| self.end(id, true)).collect();
+        if let Some(pins) = self.programs.pins().cloned() {
+            // Those that could not be taken over as well.
+            for cgroup in pins.cgroups()? {
+                pins.remove_pod(cgroup)?;
+            }
+        }
+        ended
+    }
+
+    fn end(&mut self, id: u64, alive: bool) -> Result<PodReport, InterceptError> {
+        let Some(served) = self.served.remove(&id) else {
+            return Err(InterceptError::Unknown {
+                name: id.to_string(),
+            });
+        };
+        let report = self.report(&served);
+        let Served {
+            pod,
+            attached,
+            rules,
+            ..
+        } = served;
+        let detached = match alive {
+            true => self.programs.detach(attached),
+            false => self.programs.forget(attached),
+        };
+        self.stop(pod.number);
+        self.programs.remove_rules(rules)?;
+        detached?;
+        Ok(report)
+    }
+
+    fn stop(&self, pod: u32) {
+        for worker in &self.workers {
+            let _ = worker.send(Order::Stop(pod));
+        }
+    }
+
+    /// The pods that are intercepted.
+    #[must_use]
+    pub fn list(&self) -> Vec<PodReport> {
+        self.served.values().map(|one| self.report(one)).collect()
+    }
+
+    fn report(&self, served: &Served) -> PodReport {
+        let counted = self.programs.counted(served.pod.number).ok().flatten();
+        let counted = counted.unwrap_or_default();
+        PodReport {
+            pod: served.pod.label.to_string(),
+            cgroup: served.pod.cgroup.clone(),
+            port4: served.ports.0,
+            port6: served.ports.1,
+            counters: COUNTERS
+                .iter()
+                .map(|(counter, name)| ((*name).to_owned(), counted[*counter as usize]))
+                .collect(),
+        }
+    }
+
+    /// Other rules, or another policy, for new connections.
+    ///
+    /// # Errors
+    /// The kernel refuses; pods before the one at fault have the new ones already.
+    pub fn configure(&mut self, settings: Settings) -> Result<(), InterceptError> {
+        self.reporting = settings.report || self.observers.count() > 0;
+        let rules_changed = settings.rules != self.settings.rules;
+        self.settings = settings;
+        self.apply(rules_changed)
+    }
+
+    /// Tells the kernel whether to report: observers came or went.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn observed(&mut self) -> Result<(), InterceptError> {
+        let reporting = self.settings.report || self.observers.count() > 0;
+        if reporting == self.reporting {
+            return Ok(());
+        }
+        self.reporting = reporting;
+        self.apply(false)
+    }
+
+    fn apply(&mut self, new_rules: bool) -> Result<(), InterceptError> {
+        let all: Vec<u64> = self.served.keys().copied().collect();
+        for id in all {
+            let Some(mut served) = self.served.remove(&id) else {
+                continue;
+            };
+            let applied = self.apply_to(&mut served, new_rules);
+            self.served.insert(id, served);
+            applied?;
+        }
+        Ok(())
+    }
+
+    fn apply_to(&mut self, served: &mut Served, new_rules: bool) -> Result<(), InterceptError> {
+        let mut old = None;
+        if new_rules {
+            let kernel = self.settings.rules.kernel(&served.pod.addresses)?;
+            let rules = self.programs.add_rules(&kernel.compiled)?;
+            old = Some(std::mem::replace(&mut served.rules, rules));
+            served.kernel = kernel;
+        }
+        let policy = self.policy(&served.pod, served.rules, served.ports);
+        self.programs.apply(&mut served.attached, &policy)?;
+        // No policy refers to them any more.
+        if let Some(old) = old {
+            self.programs.remove_rules(old)?;
+        }
+        Ok(())
+    }
+
+    /// Once a second: says that HNP lives, if its workers do; forgets pods that are no more.
+    pub fn tick(&mut self, alive: bool) {
+        self.ticks += 1;
+        let done = self.try_tick(alive);
+        if let Err(error) = done {
+            tracing::warn!("interception cannot be tended: {error}");
+        }
+    }
+
+    fn try_tick(&mut self, alive: bool) -> Result<(), InterceptError> {
+        if alive {
+            self.programs.beat(nanoseconds(STALE_AFTER))?;
+        }
+        let gone: Vec<u64> = self
+            .served
+            .iter()
+            .filter(|(_, served)| !served.attached.is_alive())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            let report = self.end(id, false)?;
+            tracing::info!(pod = report.pod, "the pod is gone: its connections end");
+        }
+        self.adopt()?;
+        if self.ticks.is_multiple_of(FORGOTTEN_AFTER.as_secs()) {
+            self.programs.destinations()?.sweep(FORGOTTEN_AFTER)?;
+        }
+        Ok(())
+    }
+
+    /// What the kernel counted of a pod.
+    #[must_use]
+    pub fn counted(&self, pod: u32) -> Option<[u64; 16]> {
+        self.programs.counted(pod).ok().flatten()
+    }
+
+    /// What the kernel reports, in the words of observers.
+    #[must_use]
+    pub fn event(&self, observed: &Observed) -> Event {
+        let served = self
+            .served
+            .values()
+            .find(|served| served.pod.number == observed.pod);
+        let (event, action) = match observed.kind {
+            EventKind::Relayed => (Kind::Redirected, "relay"),
+            EventKind::Direct => (Kind::Direct, "direct"),
+            EventKind::Denied => (Kind::Denied, "deny"),
+            EventKind::QuicDenied => (Kind::QuicDenied, "deny"),
+            EventKind::FailedOpen => (Kind::FailedOpen, "direct"),
+            EventKind::FailedClosed => (Kind::FailedClosed, "deny"),
+            EventKind::Closed => (Kind::Ended, "direct"),
+            EventKind::NotMade => (Kind::NotMade, "direct"),
+        };
+        let ended = matches!(observed.kind, EventKind::Closed | EventKind::NotMade);
+        let rule = served.map_or(0, |served| served.kernel.number(observed.rule));
+        Event {
+            event,
+            time: unix_time(observed.age()),
+            pod: served.map_or_else(
+                || format!("pod {}", observed.pod),
+                |served| served.pod.label.to_string(),
+            ),
+            process: observed.comm.clone(),
+            pid: observed.pid,
+            client: observed.source,
+            destination: observed.destination,
+            name: None,
+            rule,
+            action: action.to_owned(),
+            end: ended.then_some(End {
+                by: None,
+                reason: None,
+                detail: None,
+                address: None,
+                bytes_up: observed.sent,
+                bytes_down: observed.received,
+                seconds: observed.duration.as_secs_f64(),
+            }),
+        }
+    }
+}
+
+/// What the kernel counts, as it is called in reports and metrics.
+pub const COUNTERS: [(Counter, &str); 12] = [
+    (Counter::Relayed, "relayed"),
+    (Counter::Direct, "direct"),
+    (Counter::Bypassed, "bypassed"),
+    (Counter::Denied, "denied"),
+    (Counter::QuicDenied, "quic_denied"),
+    (Counter::FailedOpen, "failed_open"),
+    (Counter::FailedClosed, "failed_closed"),
+    (Counter::Bound, "bound"),
+    (Counter::NoMemory, "no_memory"),
+    (Counter::NotPublished, "not_published"),
+    (Counter::EventsLost, "events_lost"),
+    (Counter::NoRules, "no_rules"),
+];
+
+struct Listening {
+    by_worker: Vec<Vec<OwnedFd>>,
+    ports: (u16, u16),
+    cookie: NetnsCookie,
+}
+
+/// A listener for each worker and family, on two free ports of the namespace's loopback interface.
+fn listen(netns: &NetNs, workers: usize, backlog: u32) -> io::Result<Listening> {
+    let bind = |address: IpAddr| -> io::Result<(u16, Vec<OwnedFd>)> {
+        let options = ListenerOptions { backlog };
+        let first = Listener::bind(SocketAddr::new(address, 0), &options)?;
+        let address = socket2::SockRef::from(&first).local_addr()?;
+        let address = address.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mut all = vec![first];
+        for _ in 1..workers {
+            all.push(Listener::bind(address, &options)?);
+        }
+        Ok((address.port(), all))
+    };
+    let both = || -> io::Result<_> {
+        let v4 = bind(Ipv4Addr::LOCALHOST.into())?;
+        Ok((v4, bind(Ipv6Addr::LOCALHOST.into()).ok()))
+    };
+    let ((port4, v4), v6) = netns.run(both).map_err(io::Error::other)??;
+    let cookie = NetnsCookie::of_socket(&v4[0])?;
+    let (port6, v6) = v6.unwrap_or_default();
+    let mut by_worker: Vec<Vec<OwnedFd>> = v4.into_iter().map(|one| vec![one]).collect();
+    for (worker, listener) in by_worker.iter_mut().zip(v6) {
+        worker.push(listener);
+    }
+    Ok(Listening {
+        by_worker,
+        ports: (port4, port6),
+        cookie,
+    })
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
