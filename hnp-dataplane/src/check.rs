@@ -63,10 +63,11 @@ const LOOKS: [(&str, Look); 6] = [
 
 /// Looks at everything. `intercept`: as if interception were configured.
 pub(crate) fn check(loaded: Loaded, intercept: bool) -> Report {
+    let configured = loaded.config.intercept.clone();
     let subject = Arc::new(Subject {
         loaded,
-        intercept,
-        pins: "/sys/fs/bpf/hnp".into(),
+        intercept: intercept || configured.is_some(),
+        pins: configured.unwrap_or_default().pins,
     });
     let deadline = Instant::now() + LIMIT;
     let under_way: Vec<_> = LOOKS

@@ -35,6 +35,7 @@ fn of_cause(cause: &Cause) -> (&'static str, String, &'static str) {
             format!("name resolution failed: {why}"),
             "check the name servers (dns.servers, /etc/resolv.conf)",
         ),
+        Cause::NoParent => ("connection", found, "set `url` in [upstream.parent]"),
         Cause::ResolverBusy => ("name", found, "run it again"),
         Cause::Policy(_) => (
             "policy",
