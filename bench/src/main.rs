@@ -2,6 +2,7 @@
 
 mod cpus;
 mod mtls;
+mod options;
 mod records;
 mod serve;
 mod tunnel;

@@ -4,7 +4,6 @@
 //! nothing else. What counts is what a proxy's own processes use; generator and manager are made cheap (see `wire`), so that it is
 //! the proxy that is busy.
 
-mod limits;
 mod load;
 mod manager;
 mod peers;

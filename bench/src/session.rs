@@ -75,6 +75,84 @@ pub struct Findings {
     pub remarks: Vec<String>,
 }
 
+impl Findings {
+    /// Enters what a measurement has come to.
+    pub(crate) fn enter(
+        &mut self,
+        scenario: &'static str,
+        peer: &'static str,
+        round: usize,
+        measured: anyhow::Result<Figures>,
+    ) {
+        match measured {
+            Ok(figures) => self.records.push(Record {
+                scenario,
+                peer,
+                round,
+                figures,
+            }),
+            Err(error) => self.gaps.push(Gap {
+                scenario: Some(scenario),
+                peer,
+                why: format!("round {}: {error:#}", round + 1),
+            }),
+        }
+    }
+
+    /// Enters that somebody cannot be measured at all.
+    pub(crate) fn does_not_start(&mut self, peer: &'static str, error: &anyhow::Error) {
+        self.gaps.push(Gap {
+            scenario: None,
+            peer,
+            why: format!("{error:#}"),
+        });
+    }
+}
+
+/// A session as far as its order goes: contestants by number.
+pub(crate) trait Turns {
+    type Scenario;
+
+    /// How many contestants there are.
+    fn contestants(&self) -> usize;
+
+    /// Starts one, anew if it runs.
+    fn start(&mut self, index: usize);
+
+    /// Measures one of them once.
+    fn step(&mut self, scenario: &Self::Scenario, index: usize, round: usize)
+    -> anyhow::Result<()>;
+}
+
+/// Measures in turns what is `steady`, and then once each what is `held`.
+pub(crate) fn in_turns<S: Turns>(
+    session: &mut S,
+    steady: &[S::Scenario],
+    held: &[S::Scenario],
+    rounds: usize,
+) -> anyhow::Result<()> {
+    let contestants = session.contestants();
+    for index in 0..contestants {
+        session.start(index);
+    }
+    for round in 0..rounds {
+        for scenario in steady {
+            for turn in 0..contestants {
+                // Nobody always comes first.
+                session.step(scenario, (turn + round) % contestants, round)?;
+            }
+        }
+    }
+    for scenario in held {
+        for index in 0..contestants {
+            // Memory that an earlier load left behind would hide what this one takes.
+            session.start(index);
+            session.step(scenario, index, 0)?;
+        }
+    }
+    Ok(())
+}
+
 /// Somebody who is measured: a proxy, or nobody.
 struct Contestant {
     name: &'static str,
@@ -134,23 +212,12 @@ impl Plan {
 
 impl Session<'_> {
     fn measure_all(&mut self) -> anyhow::Result<()> {
-        let (held, steady): (Vec<Scenario>, Vec<Scenario>) = self
+        let (mut held, steady): (Vec<Scenario>, Vec<Scenario>) = self
             .plan
             .scenarios
             .iter()
             .partition(|scenario| scenario.holds());
-        for index in 0..self.contestants.len() {
-            self.start(index);
-        }
-        for round in 0..self.plan.rounds {
-            for scenario in &steady {
-                for turn in 0..self.contestants.len() {
-                    // Nobody always comes first.
-                    self.step(scenario, (turn + round) % self.contestants.len(), round)?;
-                }
-            }
-        }
-        for mut scenario in held {
+        for scenario in &mut held {
             if scenario.tunnels > self.most_tunnels {
                 scenario.tunnels = self.most_tunnels;
                 self.findings.remarks.push(format!(
@@ -158,13 +225,16 @@ impl Session<'_> {
                     scenario.title, scenario.tunnels
                 ));
             }
-            for index in 0..self.contestants.len() {
-                // Memory that an earlier load left behind would hide what this one takes.
-                self.start(index);
-                self.step(&scenario, index, 0)?;
-            }
         }
-        Ok(())
+        in_turns(self, &steady, &held, self.plan.rounds)
+    }
+}
+
+impl Turns for Session<'_> {
+    type Scenario = Scenario;
+
+    fn contestants(&self) -> usize {
+        self.contestants.len()
     }
 
     /// Starts a proxy, anew if it runs. One that does not start is not tried again.
@@ -180,11 +250,7 @@ impl Session<'_> {
             Ok(running) => contestant.running = Some(running),
             Err(error) => {
                 contestant.gone = true;
-                self.findings.gaps.push(Gap {
-                    scenario: None,
-                    peer: peer.name,
-                    why: format!("{error:#}"),
-                });
+                self.findings.does_not_start(peer.name, &error);
             }
         }
     }
@@ -204,22 +270,8 @@ impl Session<'_> {
                 },
             };
             let pid = contestant.running.as_ref().map(Running::id);
-            match self.measure(scenario, route, pid) {
-                Ok(figures) => self.findings.records.push(Record {
-                    scenario: scenario.key,
-                    peer: name,
-                    round,
-                    figures,
-                }),
-                Err(error) => {
-                    let why = format!("round {}: {error:#}", round + 1);
-                    self.findings.gaps.push(Gap {
-                        scenario: Some(scenario.key),
-                        peer: name,
-                        why,
-                    });
-                }
-            }
+            let measured = self.measure(scenario, route, pid);
+            self.findings.enter(scenario.key, name, round, measured);
             let open = self.upstream.quiet()?;
             if open > 0 {
                 self.findings.remarks.push(format!(
@@ -231,7 +283,9 @@ impl Session<'_> {
         self.progress.inc(1);
         Ok(())
     }
+}
 
+impl Session<'_> {
     fn measure(
         &mut self,
         scenario: &Scenario,

@@ -1,67 +1,41 @@
 //! `hnp-bench tunnel`.
 
-use std::path::PathBuf;
-
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use clap::Args;
-use hnp_bench::peers::{HNP, OTHERS, Peer, Programs};
+use hnp_bench::peers::{HNP, OTHERS};
 use hnp_bench::report::{self, Style};
-use hnp_bench::scenario::{ALL, Pace, Scenario};
+use hnp_bench::scenario::{ALL, Scenario};
 use hnp_bench::session::Plan;
 
-use crate::cpus::Cpus;
+use crate::options::{self, Options};
 
 /// Measures tunnels: through HNP, through its peers and without a proxy.
 #[derive(Debug, Args)]
 pub(crate) struct Tunnel {
-    /// The binary `hnp`; without it only peers are measured
-    #[arg(long)]
-    hnp: Option<PathBuf>,
-    /// What HNP's workers wait with: auto, io_uring or epoll
-    #[arg(long, default_value = "auto")]
-    backend: String,
+    #[command(flatten)]
+    options: Options,
     /// Peers, by name: haproxy, nginx, squid, tinyproxy, envoy
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// The binary `envoy`, where it is not in PATH
-    #[arg(long)]
-    envoy: Option<PathBuf>,
-    /// Measurements of each, interleaved
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Measures less than half as long
-    #[arg(long)]
-    quick: bool,
     /// Only these, by name or group: bulk, bulk/8, bulk/8/down, churn, ping-pong, ping-pong/64, idle, stalled
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
-    /// Which CPUs the processes use
-    #[arg(long, value_enum, default_value_t = Cpus::Chosen)]
-    cpus: Cpus,
-    /// Also writes everything measured to this file
-    #[arg(long)]
-    json: Option<PathBuf>,
 }
 
 impl Tunnel {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        ensure!(self.rounds > 0, "--rounds 0 measures nothing");
+        let options = &self.options;
         let plan = Plan {
-            scenarios: self.scenarios()?,
-            rounds: self.rounds,
-            pace: if self.quick { Pace::QUICK } else { Pace::FULL },
-            peers: self.peers()?,
-            placement: self.cpus.placement(),
-            programs: Programs {
-                hnp: self.hnp.clone().unwrap_or_default(),
-                envoy: self.envoy,
-                backend: self.backend,
-                hnp_port: None,
-            },
+            scenarios: options::scenarios(&ALL, &self.scenario, Scenario::is_named)?,
+            rounds: options.rounds,
+            pace: options.pace(),
+            peers: options.peers(HNP, &OTHERS, &self.peers, |peer, name| peer.name == name)?,
+            placement: options.placement(),
+            programs: options.programs(),
         };
         let findings = plan.run()?;
         let verdicts = report::print(&plan, &findings, Style::detect());
-        if let Some(path) = &self.json {
+        if let Some(path) = &options.json {
             report::write_json(path, &plan, &findings, &verdicts)?;
         }
         // To be slow is reported; not to work is a failure.
@@ -69,31 +43,5 @@ impl Tunnel {
             bail!("hnp could not be measured: {}", gap.why);
         }
         Ok(())
-    }
-
-    fn scenarios(&self) -> anyhow::Result<Vec<Scenario>> {
-        for name in &self.scenario {
-            ensure!(
-                ALL.iter().any(|scenario| scenario.is_named(name)),
-                "there is no scenario {name:?}; see --help"
-            );
-        }
-        let wanted = |scenario: &Scenario| {
-            self.scenario.is_empty() || self.scenario.iter().any(|name| scenario.is_named(name))
-        };
-        Ok(ALL.into_iter().filter(wanted).collect())
-    }
-
-    fn peers(&self) -> anyhow::Result<Vec<Peer>> {
-        for name in &self.peers {
-            ensure!(
-                OTHERS.iter().any(|peer| peer.name == name),
-                "there is no peer {name:?}; see --help"
-            );
-        }
-        let others = OTHERS
-            .into_iter()
-            .filter(|peer| self.peers.iter().any(|name| name == peer.name));
-        Ok(self.hnp.iter().map(|_| HNP).chain(others).collect())
     }
 }

@@ -17,6 +17,7 @@ use crate::child::Worker;
 use crate::load::Latency;
 use crate::usage::ProcessTree;
 
+#[cfg(test)]
 pub(super) use tickets::Tickets;
 
 /// What the generator does.

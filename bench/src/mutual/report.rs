@@ -1,13 +1,18 @@
 //! What the user gets to see: a table, the machine's limits, verdicts, and the same as JSON.
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::limits::Limits;
 use super::session::Plan;
 use super::{RELAY, verdict};
+use crate::limits::Limits;
 use crate::report::table::{self, Heading};
 use crate::report::{Document, Line, Style, Summary, Verdict, print_gaps};
 use crate::session::Findings;
+
+/// How often the machine's limits are measured, and how long each.
+const LIMITS: usize = 5;
+const LIMITS_TIME: Duration = Duration::from_millis(50);
 
 /// What a session comes to.
 #[derive(Debug)]
@@ -51,7 +56,7 @@ pub fn print(plan: &Plan, findings: &Findings, style: Style) {
 /// When the limits cannot be measured.
 pub fn conclude(plan: &Plan, findings: &Findings, style: Style) -> anyhow::Result<Conclusion> {
     let summary = Summary::of(findings);
-    let limits = verdict::limits(&summary, plan, Limits::measure()?);
+    let limits = verdict::limits(&summary, plan, &Limits::measure(LIMITS, LIMITS_TIME)?);
     for limit in &limits {
         println!("{} {limit}", style.bold("limit:"));
     }

@@ -12,7 +12,7 @@ use crate::figures::{Figures, GIB, KIB, Metric};
 use crate::peers::{Programs, directory};
 use crate::placement::{Placement, Role};
 use crate::scenario::Pace;
-use crate::session::{Findings, Gap, Record, bar, raise_descriptor_limit};
+use crate::session::{Findings, Turns, bar, in_turns, raise_descriptor_limit};
 use crate::usage::ProcessTree;
 
 /// What part of the handshakes that are to be resumed has to be.
@@ -97,25 +97,15 @@ impl Session<'_> {
             .scenarios
             .iter()
             .partition(|scenario| scenario.holds());
-        for index in 0..self.contestants.len() {
-            self.start(index);
-        }
-        for round in 0..self.plan.rounds {
-            for scenario in &steady {
-                for turn in 0..self.contestants.len() {
-                    // Nobody always comes first.
-                    self.step(scenario, (turn + round) % self.contestants.len(), round)?;
-                }
-            }
-        }
-        for scenario in held {
-            for index in 0..self.contestants.len() {
-                // Memory that an earlier load left behind would hide what this one takes.
-                self.start(index);
-                self.step(&scenario, index, 0)?;
-            }
-        }
-        Ok(())
+        in_turns(self, &steady, &held, self.plan.rounds)
+    }
+}
+
+impl Turns for Session<'_> {
+    type Scenario = Scenario;
+
+    fn contestants(&self) -> usize {
+        self.contestants.len()
     }
 
     /// Starts a proxy, anew if it runs. One that does not start is not tried again.
@@ -134,11 +124,7 @@ impl Session<'_> {
             Ok(running) => contestant.running = Some(running),
             Err(error) => {
                 contestant.gone = true;
-                self.findings.gaps.push(Gap {
-                    scenario: None,
-                    peer: contestant.peer.name,
-                    why: format!("{error:#}"),
-                });
+                self.findings.does_not_start(contestant.peer.name, &error);
             }
         }
     }
@@ -177,24 +163,14 @@ impl Session<'_> {
             let before = self.manager.counters()?;
             let measured = self.measure(scenario, &order);
             self.watch_manager(scenario, name, before)?;
-            match measured {
-                Ok(figures) => self.findings.records.push(Record {
-                    scenario: scenario.key,
-                    peer: name,
-                    round,
-                    figures,
-                }),
-                Err(error) => self.findings.gaps.push(Gap {
-                    scenario: Some(scenario.key),
-                    peer: name,
-                    why: format!("round {}: {error:#}", round + 1),
-                }),
-            }
+            self.findings.enter(scenario.key, name, round, measured);
         }
         self.progress.inc(1);
         Ok(())
     }
+}
 
+impl Session<'_> {
     /// A proxy keeps its connections to the manager; one that does not is measured as something else than is said.
     fn watch_manager(
         &mut self,

@@ -1,11 +1,11 @@
 //! What HNP has to show, each with the figures that show it or not, against the best of its peers.
 
-use super::limits::Limits;
 use super::peers::HNP;
 use super::scenario::{Door, Scenario};
 use super::session::Plan;
 use super::{RELAY, load::Load};
 use crate::figures::{Metric, Spread};
+use crate::limits::Limits;
 use crate::report::table::number;
 use crate::report::verdict::told;
 use crate::report::{Summary, Verdict};
@@ -138,33 +138,37 @@ fn memory(summary: &Summary, scenario: &Scenario) -> Verdict {
 }
 
 /// What the machine itself is able to, beside what HNP makes of it.
-pub(super) fn limits(summary: &Summary, plan: &Plan, crypto: Limits) -> Vec<String> {
+pub(super) fn limits(summary: &Summary, plan: &Plan, crypto: &Limits) -> Vec<String> {
     let mut limits = vec![format!(
         "AES-128-GCM in memory, records of 16 KiB: seals a GiB in {} CPU s, opens it in {}",
-        number(crypto.seal),
-        number(crypto.open)
+        number(crypto.records.seal),
+        number(crypto.records.open)
     )];
     for scenario in &plan.scenarios {
         let hnp = |metric| summary.get(scenario.key, HNP.name, metric);
         let relay = |metric| summary.get(scenario.key, RELAY, metric);
         let (metric, limit, words) = match scenario.load {
             Load::Handshakes { resume } => {
-                let (seconds, kind) = if resume {
-                    (crypto.resumed, "resumed")
+                let (micros, kind) = if resume {
+                    (crypto.resumed.server, "resumed")
                 } else {
-                    (crypto.full, "full")
+                    (crypto.full.server, "full")
                 };
                 let words =
                     format!("{kind} handshakes of bare rustls in memory, the server's side");
-                (Metric::PerCpuSecond, 1.0 / seconds, words)
+                (Metric::PerCpuSecond, 1e6 / micros, words)
             }
             Load::Requests { up, .. } if scenario.is_bulk() => {
                 let Some(relay) = relay(Metric::CpuPerGib) else {
                     continue;
                 };
-                let out = if up > 0 { crypto.seal } else { crypto.open };
+                let out = if up > 0 {
+                    crypto.records.seal
+                } else {
+                    crypto.records.open
+                };
                 let sum = match scenario.door {
-                    Door::Mutual => crypto.seal + crypto.open,
+                    Door::Mutual => crypto.records.seal + crypto.records.open,
                     _ => out,
                 };
                 let words = format!(
