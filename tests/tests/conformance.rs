@@ -2,6 +2,8 @@
 //! generated messages are judged by HNP and by Python's `h11`. (That a verdict does not depend on how bytes are split: `hostile_heads`, fuzzing.)
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+#[path = "conformance/content.rs"]
+mod content;
 #[path = "conformance/differential.rs"]
 mod differential;
 #[path = "conformance/judge.rs"]

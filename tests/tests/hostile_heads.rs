@@ -2,6 +2,8 @@
 
 #[path = "hostile_heads/cases.rs"]
 mod cases;
+#[path = "hostile_heads/targets.rs"]
+mod targets;
 
 use cases::{Case, cases};
 use hnp_dataplane::http::head::{HeadError, RequestParser};

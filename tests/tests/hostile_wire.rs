@@ -3,6 +3,8 @@
 
 #[path = "hostile_heads/cases.rs"]
 mod cases;
+#[path = "hostile_heads/targets.rs"]
+mod targets;
 
 use std::io::{self, Read as _, Write};
 use std::net::{SocketAddr, TcpStream};
