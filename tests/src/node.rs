@@ -5,6 +5,7 @@ mod metrics;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -321,7 +322,20 @@ impl Node {
     /// against limits and writes a log line.
     fn await_ready(&mut self) {
         let end = Instant::now() + DEADLINE;
-        while !(is_listening(self.listener.number()) && is_listening(self.admin.number())) {
+        let control = self.config.get("intercept").and_then(|intercept| {
+            let path = intercept.get("control")?.as_str()?;
+            Some(PathBuf::from(path))
+        });
+        // A socket that a killed node has left refuses.
+        let controlled = || {
+            control
+                .as_ref()
+                .is_none_or(|path| UnixStream::connect(path).is_ok())
+        };
+        while !(is_listening(self.listener.number())
+            && is_listening(self.admin.number())
+            && controlled())
+        {
             if let Some(status) = self.process.ended_within(Duration::from_millis(2)) {
                 self.log.await_end();
                 panic!("hnp ended before it was ready: {status}\n{}", self.log);
