@@ -1,11 +1,13 @@
 //! The command line: what `hnp` can be asked to do.
 //!
-//! Exit codes: 0 done, 1 failed, 2 usage or configuration.
+//! Exit codes: 0 done, 1 failed, 2 usage or configuration; `hnp exec` passes its command's on.
 
 mod certs;
 mod check;
 mod config;
+mod exec;
 mod intercept;
+mod observe;
 mod run;
 
 use std::path::PathBuf;
@@ -28,9 +30,11 @@ pub(crate) const USAGE: u8 = 2;
   hnp run --config hnp.toml                    serve what a file says
   hnp check --config hnp.toml                  try beforehand what that needs: kernel, limits, certificates, upstream
   hnp config check --config hnp.toml           say everything that is wrong with it
+  hnp exec -- curl -s http://example.com/      run a command, and say where it connected
+  hnp observe                                  print what intercepted pods connect to
   hnp certs ca                                 make a test CA
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration."
+Exit codes: 0 done, 1 failed, 2 usage or configuration; `hnp exec` passes its command's on."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -73,6 +77,27 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run a command with its TCP connections intercepted, and say where they went. Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
+    ///
+    /// Nothing has to run for this, and nothing is left when it ends. Input, output, terminal and signals are the command's. HNP ends
+    /// when the command does: processes that outlive it go on, connected directly from then on. Connections within this host
+    /// (loopback) are left alone.
+    ///
+    /// Exit codes: the command's, 128+n when signal n ended it, 127 when it is not found, 126 when it cannot be run; 1 when HNP
+    /// failed, 2 for usage or configuration.
+    #[command(after_help = "Examples:
+  hnp exec -- curl -s http://example.com/
+  hnp exec --quiet --config hnp.toml -- ./agent --verbose
+  hnp exec --json --output connections.json -- npm install")]
+    Exec(exec::ExecArgs),
+    /// Print what becomes of the connections that the running `hnp run` intercepts, as it happens, until SIGINT.
+    ///
+    /// Exit codes: 0 when it is told to end, 1 when no HNP answers or the one that did has ended.
+    #[command(after_help = "Examples:
+  hnp observe
+  hnp observe --pod 3f6bbb5c --decision deny
+  hnp observe --config hnp.toml --json --all")]
+    Observe(observe::ObserveArgs),
     /// Check and show the configuration.
     #[command(after_help = "Examples:
   PROXY_URL=https://app.harness.io hnp config check
@@ -212,6 +237,8 @@ pub fn main() -> ExitCode {
             args.data.json,
             args.intercept,
         ),
+        Command::Exec(args) => exec::run(args),
+        Command::Observe(args) => observe::run(args),
         Command::Config {
             command: ConfigCommand::Check(args),
         } => config::check(&args.sources.into_sources(), args.json),

@@ -25,5 +25,5 @@ mod tests;
 pub use diagnostic::{ConfigError, Diagnostic, Place, Severity};
 pub use fingerprint::Fingerprint;
 pub use layers::{Environment, Flags, HNP_CONFIG, PROXY_URL, Sources};
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_any};
 pub use model::Config;

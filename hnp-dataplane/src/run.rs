@@ -32,7 +32,8 @@ use crate::telemetry::Telemetry;
 use crate::tls;
 use crate::uring::{self, Mechanism};
 use crate::worker::{self, Phase, Shared, Start};
-use control::{Control, Ended};
+use control::Control;
+pub(crate) use control::Ended;
 use intercept::Interception;
 use snapshot::Compiler;
 
@@ -192,7 +193,8 @@ fn worker_count(config: &Config) -> usize {
     }
 }
 
-fn spawn_worker(start: Start, ended: mpsc::UnboundedSender<Ended>) -> io::Result<()> {
+/// Starts a worker's thread, which tells of its end.
+pub(crate) fn spawn_worker(start: Start, ended: mpsc::UnboundedSender<Ended>) -> io::Result<()> {
     let id = start.id;
     thread::Builder::new()
         .name(format!("hnp-worker-{id}"))

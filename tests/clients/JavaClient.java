@@ -19,7 +19,7 @@ import java.util.HexFormat;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 
-/** usage: JavaClient.java PROXY HTTPS-ORIGIN HTTP-ORIGIN CA-FILE SEED   (see common.py for the output). */
+/** usage: JavaClient.java PROXY HTTPS-ORIGIN HTTP-ORIGIN CA-FILE SEED   (see common.py for the output; `-` is no proxy). */
 public class JavaClient {
     private static HttpClient client;
 
@@ -30,7 +30,10 @@ public class JavaClient {
         String seed = args[4];
         client =
             HttpClient.newBuilder()
-                .proxy(ProxySelector.of(new InetSocketAddress(proxy.getHost(), proxy.getPort())))
+                .proxy(
+                    args[0].equals("-")
+                        ? HttpClient.Builder.NO_PROXY
+                        : ProxySelector.of(new InetSocketAddress(proxy.getHost(), proxy.getPort())))
                 .sslContext(trusting(Path.of(args[3])))
                 .connectTimeout(Duration.ofSeconds(60))
                 .build();

@@ -1,6 +1,6 @@
 """What every Python client does through the proxy: the Rust side knows the digests and compares.
 
-usage: CLIENT.py PROXY HTTPS-ORIGIN HTTP-ORIGIN CA-FILE SEED
+usage: CLIENT.py PROXY HTTPS-ORIGIN HTTP-ORIGIN CA-FILE SEED      (some know `-` for no proxy)
 Each line of output is `what digest`.
 """
 

@@ -4,7 +4,8 @@ from common import *
 
 with requests.Session() as session:
     session.trust_env = False
-    session.proxies = {"http": PROXY, "https": PROXY}
+    if PROXY != "-":
+        session.proxies = {"http": PROXY, "https": PROXY}
     session.verify = CA
     for what, url in DOWNLOADS.items():
         answer = session.get(url, timeout=60)

@@ -1,17 +1,19 @@
-// usage: undici_client.mjs PROXY HTTPS-ORIGIN HTTP-ORIGIN CA-FILE SEED   (see common.py for the output)
+// usage: undici_client.mjs PROXY HTTPS-ORIGIN HTTP-ORIGIN CA-FILE SEED   (see common.py for the output; `-` is no proxy)
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
 const require = createRequire(join(process.env.CLIENT_MODULES, 'package.json'));
-const { ProxyAgent, request, fetch } = require('undici');
+const { Agent, ProxyAgent, request, fetch } = require('undici');
 
 const [proxy, https, http, ca, seed] = process.argv.slice(2);
 const requestTls = { ca: readFileSync(ca) };
-const tunnel = new ProxyAgent({ uri: proxy, requestTls });
+const agent = (options) =>
+  proxy === '-' ? new Agent({ connect: requestTls }) : new ProxyAgent({ uri: proxy, requestTls, ...options });
+const tunnel = agent({});
 // Without a tunnel a plain target is asked for in absolute form.
-const absolute = new ProxyAgent({ uri: proxy, requestTls, proxyTunnel: false });
+const absolute = agent({ proxyTunnel: false });
 const upload = Buffer.concat(Array(4096).fill(Buffer.from(Array.from({ length: 256 }, (_, i) => i))));
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 

@@ -12,7 +12,7 @@
 //! | `GET /websocket` with `Upgrade` | 101, then an echo of bytes |
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -36,6 +36,15 @@ pub fn plain() -> Server {
 pub fn tls(pki: &Pki) -> Server {
     let config = pki.server_config();
     Server::start(move |stream| serve_tls(stream, Arc::clone(&config)))
+}
+
+/// Such an origin at an address of the caller's choice, in the network namespace of the calling thread.
+#[must_use]
+pub fn tls_on(address: SocketAddr, pki: &Pki) -> Server {
+    let config = pki.server_config();
+    Server::on(address, move |stream| {
+        serve_tls(stream, Arc::clone(&config))
+    })
 }
 
 fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {

@@ -234,7 +234,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "name",
         false,
-        "intercepted connections: name that it asked for by SNI or `Host`, where rules with `hosts` made HNP look",
+        "intercepted connections: name that it asked for by SNI or `Host`, if the client spoke first",
     ),
     field(
         "rule",

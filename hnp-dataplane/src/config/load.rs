@@ -34,10 +34,20 @@ pub struct Loaded {
 /// When there is nothing to read, when the file cannot be read, and with every mistake in file, environment and flags.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let overlay = Overlay::of(sources);
+    let names_upstream = overlay.paths().any(|path| path == "upstream.url");
+    if sources.file.is_none() && overlay.diagnostics.is_empty() && !names_upstream {
+        return Err(ConfigError::Nothing);
+    }
+    load_any(sources)
+}
+
+/// As [`load`], for a command that can do without any configuration.
+///
+/// # Errors
+/// When the file cannot be read, and with every mistake in file, environment and flags.
+pub fn load_any(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let overlay = Overlay::of(sources);
     let Some(file) = &sources.file else {
-        if overlay.diagnostics.is_empty() && !overlay.paths().any(|path| path == "upstream.url") {
-            return Err(ConfigError::Nothing);
-        }
         let assembly = Assembly {
             document: Document::parse(Path::new(""), ""),
             overlay,

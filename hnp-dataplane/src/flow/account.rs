@@ -398,11 +398,7 @@ impl Account {
             verdict
         });
         self.lines.set(self.lines.get() + 1);
-        if !self.worker.log.is_enabled() {
-            return;
-        }
-        let secured = self.secured.borrow().clone().unwrap_or_default();
-        let identity = request.identity.as_ref().or(secured.identity.as_ref());
+        // Observers are told without a log as well.
         let captured = self.captured.get().map(Rc::as_ref);
         if let Some(captured) = captured {
             let bytes = (self.up.get(), self.down.get());
@@ -414,6 +410,11 @@ impl Account {
                 bytes,
             );
         }
+        if !self.worker.log.is_enabled() {
+            return;
+        }
+        let secured = self.secured.borrow().clone().unwrap_or_default();
+        let identity = request.identity.as_ref().or(secured.identity.as_ref());
         self.worker.log.write(&Entry {
             identity: identity.map(AsRef::as_ref),
             tls: secured.version,

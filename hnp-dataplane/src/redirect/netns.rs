@@ -58,6 +58,8 @@ impl NetnsCookie {
 pub struct NetNs {
     path: PathBuf,
     file: File,
+    /// Device and inode, by which namespaces are told apart.
+    id: (u64, u64),
 }
 
 impl NetNs {
@@ -66,14 +68,17 @@ impl NetNs {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, RedirectError> {
-        let file = File::open(path).map_err(|error| RedirectError::Path {
+        let fault = |error| RedirectError::Path {
             doing: "open the network namespace",
             path: path.to_owned(),
             error,
-        })?;
+        };
+        let file = File::open(path).map_err(fault)?;
+        let metadata = file.metadata().map_err(fault)?;
         Ok(Self {
             path: path.to_owned(),
             file,
+            id: (metadata.dev(), metadata.ino()),
         })
     }
 
@@ -102,13 +107,7 @@ impl NetNs {
     /// Whether both are the same namespace.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        let id = |netns: &Self| {
-            Some((
-                netns.file.metadata().ok()?.dev(),
-                netns.file.metadata().ok()?.ino(),
-            ))
-        };
-        id(self).is_some() && id(self) == id(other)
+        self.id == other.id
     }
 
     /// Runs `work` inside the namespace on this very thread, which comes back before this returns. For a socket, which stays in the
@@ -131,6 +130,10 @@ impl NetNs {
             }
         }
         let home = Self::home().map_err(io::Error::other)?;
+        if self.is(home) {
+            // To enter it again would take CAP_SYS_ADMIN.
+            return Ok(work());
+        }
         setns(&self.file, CloneFlags::CLONE_NEWNET)?;
         let _return = Return(home);
         Ok(work())
@@ -181,11 +184,15 @@ impl NetNs {
             path: self.path.clone(),
             error,
         };
+        // Where this process is, everybody may go.
+        let elsewhere = !self.is(Self::home()?);
         thread::scope(|scope| {
             thread::Builder::new()
                 .name("netns".into())
                 .spawn_scoped(scope, || {
-                    setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+                    if elsewhere {
+                        setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+                    }
                     Ok(work())
                 })
                 .map_err(fault)?

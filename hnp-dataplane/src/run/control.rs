@@ -29,10 +29,10 @@ const CACHE_NOTED: Duration = Duration::from_secs(5);
 const ADMIN_END: Duration = Duration::from_secs(3);
 
 /// A worker's thread has ended.
-pub(super) struct Ended {
-    pub(super) worker: usize,
+pub(crate) struct Ended {
+    pub(crate) worker: usize,
     /// Connections that were ended by force, or what went wrong.
-    pub(super) outcome: Result<usize, String>,
+    pub(crate) outcome: Result<usize, String>,
 }
 
 /// What the control thread holds.

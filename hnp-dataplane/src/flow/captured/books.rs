@@ -61,6 +61,13 @@ impl Captured {
         }
     }
 
+    /// The name that it asked for, once all was decided.
+    pub(super) fn overheard(&self, name: Option<Box<str>>) {
+        if let Some(name) = name {
+            let _ = self.name.set(name);
+        }
+    }
+
     /// It, or one of its requests, has ended.
     pub fn ended(
         &self,

@@ -1,5 +1,6 @@
 //! Which name a client asks for, by the first that it says: the SNI of a ClientHello, the `Host` of an HTTP/1 head.
 
+use std::future::Future;
 use std::io;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub(super) struct Seen {
 
 /// Bytes in which a name must be found.
 const LONGEST: usize = 64 << 10;
+
+/// How long the rest of a name may take whose beginning has come, where nothing depends on it.
+const WHOLE: Duration = Duration::from_millis(100);
 
 /// What begins a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -51,6 +55,33 @@ pub(super) async fn name(client: &Stream, head: &HeadLimits, limit: Duration) ->
         Ok(Err(error)) => Err(error),
         Ok(Ok(())) | Err(_) => Ok(Seen { received, name }),
     }
+}
+
+/// Listens for the name between two ends that are connected already, for those who observe: nobody waits for it. Who speaks second has
+/// none; one whose name does not come at once keeps it to itself. Both may be silent `until` that is over.
+///
+/// # Errors
+/// The client's connection broke.
+pub(super) async fn overhear(
+    client: &Stream,
+    upstream: &Stream,
+    head: &HeadLimits,
+    until: impl Future<Output = ()>,
+) -> io::Result<Seen> {
+    let nothing = Seen {
+        received: Vec::new(),
+        name: None,
+    };
+    if upstream.may_have_more() {
+        return Ok(nothing);
+    }
+    tokio::select! {
+        biased;
+        spoken = client.readable() => spoken?,
+        _ = upstream.readable() => return Ok(nothing),
+        () = until => return Ok(nothing),
+    }
+    name(client, head, WHOLE).await
 }
 
 #[derive(Debug, PartialEq, Eq)]

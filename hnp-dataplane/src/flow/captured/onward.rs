@@ -9,7 +9,7 @@ use super::super::h2;
 use super::super::identify::{self, Asked, Begins};
 use super::super::relay::Tunnel;
 use super::super::reverse::{self, Peer, Served};
-use super::{Captured, refuse};
+use super::{Captured, detect, refuse};
 use crate::access_log::ClosedBy;
 use crate::config::model::UpstreamNamespace;
 use crate::dial::{Cause, DialError, Dialled, Side};
@@ -20,6 +20,7 @@ use crate::policy::Decision;
 use crate::relay::Leg;
 use crate::stream::Stream;
 use crate::target::{Host, Target};
+use crate::uring;
 use crate::worker::{Snapshot, Worker};
 
 /// A captured connection of which it is known what is done with it.
@@ -73,7 +74,7 @@ impl Onward<'_> {
             dialled = self.snapshot.dialer.dial_original(&target, original, netns, allowed) => dialled,
             error = client.broken() => return self.gone(&error),
         };
-        self.open(client, early, dialled)
+        self.open(client, early, dialled).await
     }
 
     /// Through the parent proxy.
@@ -90,13 +91,13 @@ impl Onward<'_> {
             dialled = self.snapshot.dialer.dial_parent(&self.worker.metrics, &target) => dialled,
             error = client.broken() => return self.gone(&error),
         };
-        self.open(client, early, dialled)
+        self.open(client, early, dialled).await
     }
 
-    fn open(
+    async fn open(
         &self,
         client: Stream,
-        early: Vec<u8>,
+        mut early: Vec<u8>,
         dialled: Result<Dialled, DialError>,
     ) -> Option<Tunnel> {
         let dialled = match dialled {
@@ -128,6 +129,20 @@ impl Onward<'_> {
         self.account
             .dialled(dialled.address, parent, resolve, dialled.connect);
         let timeouts = &self.snapshot.config.timeouts;
+        if early.is_empty() && dialled.early.is_empty() {
+            let stopped = async {
+                // What is silent for so long, the relay ends.
+                let _ = uring::timeout(timeouts.tunnel_idle.0, self.worker.stopping.wait()).await;
+            };
+            let head = &self.snapshot.head;
+            match detect::overhear(&client, &dialled.stream, head, stopped).await {
+                Ok(seen) => {
+                    early = seen.received;
+                    self.captured.overheard(seen.name);
+                }
+                Err(error) => return self.gone(&error),
+            }
+        }
         Some(Tunnel {
             client: Leg::new(client, early),
             upstream: Leg::new(dialled.stream, dialled.early),
