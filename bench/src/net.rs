@@ -46,6 +46,20 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Listens on so many ports of the system's choice, whose tokens in `poller` are their numbers from 0.
+///
+/// # Errors
+/// When there are no ports or descriptors left.
+pub fn listen_all(poller: &Poller, count: u64) -> io::Result<Vec<TcpListener>> {
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let listeners = (0..count).map(|token| {
+        let listener = listen(any)?;
+        poller.add(&listener, token, true, false)?;
+        Ok(listener)
+    });
+    listeners.collect()
+}
+
 /// A port of 127.0.0.1 that was free a moment ago, for a peer that has to be told one.
 ///
 /// # Errors

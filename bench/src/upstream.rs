@@ -3,7 +3,7 @@
 mod web;
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -140,12 +140,7 @@ struct Server {
 impl Server {
     fn new() -> io::Result<Server> {
         let poller = Poller::new()?;
-        let mut listeners = Vec::new();
-        for token in 0..STDIN {
-            let listener = net::listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
-            poller.add(&listener, token, true, false)?;
-            listeners.push(listener);
-        }
+        let listeners = net::listen_all(&poller, STDIN)?;
         poller.add(io::stdin(), STDIN, true, false)?;
         Ok(Server {
             poller,

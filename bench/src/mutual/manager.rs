@@ -4,7 +4,7 @@
 //! `/<n>` answers with a body of n bytes, to a request with a body once that has come.
 
 use std::io::{self, BufRead as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,12 +141,7 @@ struct Http {
 impl Server {
     fn new(pki: &Pki) -> anyhow::Result<Server> {
         let poller = Poller::new()?;
-        let mut listeners = Vec::new();
-        for token in 0..STDIN {
-            let listener = net::listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
-            poller.add(&listener, token, true, false)?;
-            listeners.push(listener);
-        }
+        let listeners = net::listen_all(&poller, STDIN)?;
         poller.add(io::stdin(), STDIN, true, false)?;
         Ok(Server {
             poller,
