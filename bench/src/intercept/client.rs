@@ -1,0 +1,106 @@
+//! The process inside the pod.
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+
+use crate::figures::GIB;
+use crate::histogram::Histogram;
+
+/// What `connect` says, and what it is.
+pub(super) const CONNECTING: [(&str, &str); 4] = [
+    ("connect_p50", "connect(), half of all"),
+    ("connect_p99", "connect(), 99 of 100"),
+    (
+        "answer_p50",
+        "connect() and the server's first byte, half of all",
+    ),
+    (
+        "answer_p99",
+        "connect() and the server's first byte, 99 of 100",
+    ),
+];
+
+/// What `read` says.
+pub(super) const READING: [(&str, &str, &str); 2] = [
+    ("rate", "A direct flow: throughput", "GiB/s"),
+    (
+        "cpu",
+        "A direct flow: CPU time of client and server",
+        "s/GiB",
+    ),
+];
+
+/// `hnp-bench intercept-client`.
+#[derive(Debug, clap::Args)]
+pub struct Client {
+    what: String,
+    count: u64,
+    connect: SocketAddr,
+    read: SocketAddr,
+}
+
+impl Client {
+    /// Measures, and writes a line for each figure.
+    ///
+    /// # Errors
+    /// When a connection fails.
+    pub fn run(&self) -> anyhow::Result<()> {
+        match &*self.what {
+            "connect" => self.connect(),
+            "read" => self.read(),
+            other => bail!("{other} is nothing to measure"),
+        }
+    }
+
+    fn connect(&self) -> anyhow::Result<()> {
+        let (mut connect, mut answer) = (Histogram::new(), Histogram::new());
+        for _ in 0..self.count {
+            let start = Instant::now();
+            let mut stream = TcpStream::connect(self.connect).context("cannot connect")?;
+            connect.record(start.elapsed());
+            stream.read_exact(&mut [0]).context("no answer")?;
+            answer.record(start.elapsed());
+        }
+        let figures = [(connect, 0.5, 0), (answer, 0.5, 2)];
+        for (histogram, _, at) in figures {
+            for (quantile, offset) in [(0.5, 0), (0.99, 1)] {
+                let micros = histogram.quantile(quantile).as_secs_f64() * 1e6;
+                println!("{} {micros}", CONNECTING[at + offset].0);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> anyhow::Result<()> {
+        let total = self.count << 20;
+        let mut buffer = vec![0; 1 << 17];
+        let mut left = total;
+        let mut stream = TcpStream::connect(self.read).context("cannot connect")?;
+        let start = Instant::now();
+        while left > 0 {
+            let most = buffer.len().min(usize::try_from(left)?);
+            match stream.read(&mut buffer[..most])? {
+                0 => bail!("the server ended early"),
+                read => left -= read as u64,
+            }
+        }
+        let gib = total as f64 / GIB;
+        println!("rate {}", gib / start.elapsed().as_secs_f64());
+        println!("cpu {}", cpu()?.as_secs_f64() / gib);
+        Ok(())
+    }
+}
+
+/// What this process has used.
+pub(super) fn cpu() -> anyhow::Result<Duration> {
+    let usage: Usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let (user, system) = (usage.user_time(), usage.system_time());
+    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+    Ok(Duration::from_micros(
+        u64::try_from(micros(user) + micros(system)).unwrap_or(0),
+    ))
+}
