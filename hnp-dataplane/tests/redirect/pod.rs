@@ -98,10 +98,14 @@ impl Acceptor {
                     let mut finished = VecDeque::new();
                     // Until the listener is shut down.
                     while let Ok((mut stream, client)) = listener.accept() {
+                        // Noted before anybody can see that it is taken, or the client that it is answered.
+                        let mut noted = found.lock().unwrap();
                         match destinations.take(netns, client).unwrap() {
                             Some(destination) => {
-                                let _ = writeln!(stream, "{}", destination.address);
-                                found.lock().unwrap().push(destination);
+                                let address = destination.address;
+                                noted.push(destination);
+                                drop(noted);
+                                let _ = writeln!(stream, "{address}");
                                 let _ = stream.shutdown(std::net::Shutdown::Write);
                                 finished.push_back(stream);
                             }
