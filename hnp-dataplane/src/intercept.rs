@@ -10,7 +10,9 @@
 
 pub mod client;
 pub mod event;
+mod fault;
 pub mod interceptor;
+mod listeners;
 mod place;
 pub mod pod;
 pub mod protocol;
@@ -19,7 +21,8 @@ pub mod server;
 mod settings;
 
 pub use event::{Event, Observers};
-pub use interceptor::{InterceptError, Interceptor};
+pub use fault::InterceptError;
+pub use interceptor::Interceptor;
 pub use pod::{Order, Pod};
 pub use rules::{KernelRules, RuleError, Rules, Verdict};
 pub use settings::{Intercepted, Settings};

@@ -102,6 +102,10 @@ fn serve(
         .context("cannot start the thread that writes the access log")?;
     let (phase, phases) = watch::channel(Phase::Running);
     let (ended, ends) = mpsc::unbounded_channel();
+    let access_log = || match config.log.access {
+        true => writer.sink(config.log.format),
+        false => AccessLog::disabled(),
+    };
     let mut orders = Vec::new();
     for (id, listeners) in listeners.into_iter().enumerate() {
         let (order, obeyed) = mpsc::unbounded_channel();
@@ -113,10 +117,7 @@ fn serve(
             listeners,
             shared: Arc::clone(&shared),
             metrics: metrics.worker(id),
-            log: match config.log.access {
-                true => writer.sink(config.log.format),
-                false => AccessLog::disabled(),
-            },
+            log: access_log(),
             heart: shared.health.heartbeat(id),
             phase: phases.clone(),
             orders: obeyed,
@@ -134,6 +135,7 @@ fn serve(
                 intercept,
                 intercepted,
                 orders,
+                (Arc::clone(metrics.pods()), access_log()),
             )?),
             _ => None,
         }

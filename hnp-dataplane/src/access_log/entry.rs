@@ -70,12 +70,12 @@ impl Verdict {
 pub struct Entry<'a> {
     /// When it ended.
     pub time: SystemTime,
-    /// The worker, counted from 0.
-    pub worker: usize,
+    /// The worker, counted from 0; absent of what the kernel has dealt with.
+    pub worker: Option<usize>,
     /// Number of the client connection, unique in the life of the process, below 2^53 (what JSON readers keep exactly).
-    pub connection: u64,
-    /// The client.
-    pub client: SocketAddr,
+    pub connection: Option<u64>,
+    /// The client; absent of a connection that was refused before it had an address.
+    pub client: Option<SocketAddr>,
     /// Who the client proved to be.
     pub identity: Option<&'a str>,
     /// Version of TLS: `1.2` or `1.3`. Absent: plaintext, or the handshake was not completed.
@@ -119,8 +119,8 @@ pub struct Entry<'a> {
     pub connect: Option<Duration>,
     /// Time from accept (or the request's first byte) to the end.
     pub duration: Duration,
-    /// Which side ended it.
-    pub closed_by: ClosedBy,
+    /// Which side ended it; absent where only the kernel saw it.
+    pub closed_by: Option<ClosedBy>,
     /// Code of why it ended.
     pub close_reason: &'a str,
     /// A sentence for people: what failed, on what.
@@ -173,13 +173,17 @@ pub const FIELDS: &[Field] = &[
         true,
         "always `access`: tells these lines from operational ones where both are collected",
     ),
-    field("worker", true, "worker thread, counted from 0"),
+    field(
+        "worker",
+        false,
+        "worker thread, counted from 0; absent of an intercepted connection that the kernel has dealt with",
+    ),
     field(
         "connection",
-        true,
+        false,
         "number of the client connection, unique in the life of the process",
     ),
-    field("client", true, "address and port of the client"),
+    field("client", false, "address and port of the client"),
     field("identity", false, "who the client proved to be"),
     field(
         "tls",
@@ -289,7 +293,7 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "closed_by",
-        true,
+        false,
         "side that ended it: `client`, `upstream` or `hnp`",
     ),
     field("close_reason", true, "code of why it ended"),
@@ -306,9 +310,9 @@ impl<'a> Entry<'a> {
     pub fn new(worker: usize, connection: u64, client: SocketAddr) -> Entry<'a> {
         Entry {
             time: SystemTime::now(),
-            worker,
-            connection,
-            client,
+            worker: Some(worker),
+            connection: Some(connection),
+            client: Some(client),
             identity: None,
             tls: None,
             resumed: None,
@@ -330,9 +334,23 @@ impl<'a> Entry<'a> {
             resolve: None,
             connect: None,
             duration: Duration::ZERO,
-            closed_by: ClosedBy::Hnp,
+            closed_by: Some(ClosedBy::Hnp),
             close_reason: "aborted",
             detail: None,
+        }
+    }
+
+    /// Of a connection that the kernel has dealt with.
+    #[must_use]
+    pub fn of_kernel(captured: CapturedEntry<'a>, client: Option<SocketAddr>) -> Entry<'a> {
+        Entry {
+            worker: None,
+            connection: None,
+            client,
+            mode: Some("intercept"),
+            captured: Some(captured),
+            closed_by: None,
+            ..Entry::new(0, 0, captured.original)
         }
     }
 
@@ -341,9 +359,15 @@ impl<'a> Entry<'a> {
         let mut line = Line::begin(buffer, format);
         line.word("time", &clock.format(self.time));
         line.word("log", b"access");
-        line.number("worker", self.worker as u64);
-        line.number("connection", self.connection);
-        line.address("client", self.client);
+        if let Some(worker) = self.worker {
+            line.number("worker", worker as u64);
+        }
+        if let Some(connection) = self.connection {
+            line.number("connection", connection);
+        }
+        if let Some(client) = self.client {
+            line.address("client", client);
+        }
         let string = |line: &mut Line<'_>, key, value: Option<&str>| {
             if let Some(value) = value {
                 line.string(key, value);
@@ -398,7 +422,9 @@ impl<'a> Entry<'a> {
             line.milliseconds("connect_ms", connect);
         }
         line.milliseconds("duration_ms", self.duration);
-        line.word("closed_by", self.closed_by.as_str().as_bytes());
+        if let Some(closed_by) = self.closed_by {
+            line.word("closed_by", closed_by.as_str().as_bytes());
+        }
         line.string("close_reason", self.close_reason);
         if let Some(detail) = self.detail {
             line.string("detail", detail);

@@ -7,6 +7,7 @@ mod cells;
 mod certificates;
 mod endpoints;
 mod export;
+mod pods;
 mod process;
 mod tls;
 
@@ -24,6 +25,7 @@ use cells::{WorkerCells, add};
 pub use certificates::Certificate;
 pub use endpoints::{Client, EndpointReport, Endpoints, MOST_CLIENTS};
 pub use export::Format;
+pub use pods::{Outcome, PodCells, Pods};
 pub use tls::{Connection, HandshakeGuard, Side, StreamGuard, UpstreamGuard};
 
 /// Everything that is counted, of all workers and of the process.
@@ -38,6 +40,7 @@ struct Shared {
     process: ProcessCells,
     certificates: certificates::Certificates,
     endpoints: Arc<Endpoints>,
+    pods: Arc<Pods>,
 }
 
 /// What is counted once for the process, off the byte path.
@@ -71,6 +74,7 @@ impl Metrics {
             workers: (0..workers).map(worker).collect(),
             certificates: certificates::Certificates::default(),
             endpoints: Arc::clone(&endpoints),
+            pods: Arc::default(),
             process: ProcessCells {
                 started: now,
                 dns_cache_entries: AtomicU64::new(0),

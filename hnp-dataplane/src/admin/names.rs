@@ -79,6 +79,11 @@ names! {
     CERTIFICATE_EXPIRY = Gauge "hnp_certificate_expiry_seconds" ["role", "part", "file", "subject"] "Seconds until a loaded certificate (or revocation list) ends, negative once it has";
     CERTIFICATE_RELOADS = Counter "hnp_certificate_reloads_total" ["result"] "Reloads because certificates, keys, authorities or revocation lists had changed, failed ones keep the old ones";
     CERTIFICATE_LAST_RELOAD = Gauge "hnp_certificate_last_reload_timestamp_seconds" [] "Unix time in seconds at which the certificates in force were loaded, absent without any";
+    INTERCEPT_PODS = Gauge "hnp_intercept_pods" [] "Pods whose connections are intercepted now";
+    INTERCEPT_CONNECTIONS = Counter "hnp_intercept_connections_total" ["pod", "action", "outcome"] "Connections of a pod that HNP has had, at their end: served, denied by a rule or policy, or failed on the way to their destination";
+    INTERCEPT_BYTES = Counter "hnp_intercept_bytes_total" ["pod", "direction"] "Payload bytes of a pod's connections that HNP has had, up is from the pod";
+    INTERCEPT_MISSES = Counter "hnp_intercept_lookup_misses_total" ["pod"] "Connections reset because nobody knew where they were meant to go";
+    INTERCEPT_KERNEL = Counter "hnp_intercept_kernel_total" ["pod", "decision"] "What the eBPF programs decided for a pod, and what they lacked memory for";
     DNS_LOOKUPS = Counter "hnp_dns_lookups_total" ["result"] "Name lookups, by what became of them";
     DNS_CACHE_ENTRIES = Gauge "hnp_dns_cache_entries" [] "Names in the DNS cache";
     LOG_LINES_DROPPED = Counter "hnp_log_lines_dropped_total" ["log"] "Log lines dropped because their reader was too slow or gone";

@@ -122,7 +122,7 @@ impl<'t> Interception<'t> {
             programs,
             orders,
             config.listener.backlog,
-            observers,
+            (observers, Arc::default()),
             settings,
         )?;
         let kernel = interceptor.events()?;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::captured::Captured;
+use super::captured::{Captured, Part};
 use crate::access_log::{ClosedBy, Entry, Verdict};
 use crate::admin::metrics::ActiveGuard;
 use crate::http::answer::Answer;
@@ -311,6 +311,9 @@ impl Account {
         self.down.set(self.down.get() + down);
         self.worker.metrics.bytes_up(up);
         self.worker.metrics.bytes_down(down);
+        if let Some(captured) = self.captured.get() {
+            captured.passed(up, down);
+        }
     }
 
     /// Where the connection goes and how long it took to get there.
@@ -397,19 +400,19 @@ impl Account {
                 .decision(verdict, decision.reason.code());
             verdict
         });
-        self.lines.set(self.lines.get() + 1);
-        // Observers are told without a log as well.
         let captured = self.captured.get().map(Rc::as_ref);
         if let Some(captured) = captured {
             let bytes = (self.up.get(), self.down.get());
-            captured.ended(
+            captured.ended(Part {
                 by,
                 reason,
-                request.detail.as_deref(),
-                request.address,
+                detail: request.detail.as_deref(),
+                address: request.address,
+                denied: request.decision.is_some_and(|decision| !decision.allowed),
                 bytes,
-            );
+            });
         }
+        self.lines.set(self.lines.get() + 1);
         if !self.worker.log.is_enabled() {
             return;
         }
@@ -440,7 +443,7 @@ impl Account {
             resolve: request.resolve,
             connect: request.connect,
             duration: uring::now().saturating_duration_since(request.started),
-            closed_by: by,
+            closed_by: Some(by),
             close_reason: reason,
             detail: request.detail.as_deref(),
             ..Entry::new(self.worker.id, self.connection, self.client)
@@ -452,11 +455,17 @@ impl Ledger for Account {
     fn sent_up(&self, bytes: usize) {
         self.up.set(self.up.get() + bytes as u64);
         self.worker.metrics.bytes_up(bytes as u64);
+        if let Some(captured) = self.captured.get() {
+            captured.passed(bytes as u64, 0);
+        }
     }
 
     fn sent_down(&self, bytes: usize) {
         self.down.set(self.down.get() + bytes as u64);
         self.worker.metrics.bytes_down(bytes as u64);
+        if let Some(captured) = self.captured.get() {
+            captured.passed(0, bytes as u64);
+        }
     }
 }
 

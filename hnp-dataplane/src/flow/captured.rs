@@ -37,7 +37,7 @@ use crate::signal::Signal;
 use crate::stream::Stream;
 use crate::uring::{self, Listener};
 use crate::worker::Worker;
-pub use books::Captured;
+pub use books::{Captured, Part};
 
 /// A pod, as one worker serves it.
 struct Served {
@@ -102,10 +102,10 @@ fn admit(worker: &Rc<Worker>, served: &Rc<Served>, client: Stream, peer: SocketA
     let address = served.pod.client(peer);
     let original = match find(worker, &served.pod, peer) {
         Ok(Some(original)) => original,
-        Ok(None) => return lost(worker, client, address, None),
-        Err(error) => return lost(worker, client, address, Some(&error)),
+        Ok(None) => return lost(worker, &served.pod, client, address, None),
+        Err(error) => return lost(worker, &served.pod, client, address, Some(&error)),
     };
-    let captured = Captured::new(Arc::clone(&served.pod), original, address);
+    let captured = Captured::new(worker.id, Arc::clone(&served.pod), original, address);
     let captured = Rc::new(captured);
     match worker.shared.limits.try_admit(address.ip()) {
         Ok(permit) => {
@@ -140,7 +140,14 @@ fn find(worker: &Worker, pod: &Pod, peer: SocketAddr) -> io::Result<Option<Origi
 }
 
 /// Where it was meant to go is not known, and nothing is guessed.
-fn lost(worker: &Rc<Worker>, client: Stream, address: SocketAddr, error: Option<&io::Error>) {
+fn lost(
+    worker: &Rc<Worker>,
+    pod: &Pod,
+    client: Stream,
+    address: SocketAddr,
+    error: Option<&io::Error>,
+) {
+    pod.books.missed(worker.id);
     let account = Account::refused(worker, address);
     account.closed(ClosedBy::Hnp, "no_destination");
     account.detail(match error {

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use crate::access_log::{CapturedEntry, Entry};
+
 /// Events that an observer may be behind before it loses some.
 const BACKLOG: usize = 4096;
 
@@ -83,6 +85,40 @@ pub struct End {
     pub bytes_down: u64,
     /// Seconds from its beginning.
     pub seconds: f64,
+}
+
+impl Event {
+    /// The log line of a connection that the kernel has dealt with, once that is over.
+    #[must_use]
+    pub(crate) fn entry(&self) -> Option<Entry<'_>> {
+        let reason = match self.event {
+            Kind::Denied => "denied",
+            Kind::FailedClosed => "hnp_away",
+            Kind::NotMade => "not_made",
+            Kind::Ended => "direct",
+            // What ends later, or is no connection.
+            Kind::Redirected | Kind::Direct | Kind::FailedOpen | Kind::QuicDenied => return None,
+        };
+        let captured = CapturedEntry {
+            pod: &self.pod,
+            process: &self.process,
+            pid: self.pid,
+            original: self.destination,
+            name: None,
+            rule: self.rule,
+            action: Some(&self.action),
+        };
+        let end = self.end.as_ref();
+        Some(Entry {
+            bytes_up: end.map_or(0, |end| end.bytes_up),
+            bytes_down: end.map_or(0, |end| end.bytes_down),
+            duration: end.map_or(Duration::ZERO, |end| {
+                Duration::try_from_secs_f64(end.seconds).unwrap_or_default()
+            }),
+            close_reason: reason,
+            ..Entry::of_kernel(captured, self.client)
+        })
+    }
 }
 
 /// Everyone who observes. Nobody, mostly, and then nothing is sent.

@@ -2,95 +2,30 @@
 //!
 //! Everything here is quick and blocks: it belongs on the control thread, never on a worker.
 
+mod report;
+
 use std::collections::{BTreeMap, HashSet};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::event::{End, Kind, unix_time};
+use super::listeners::listen;
 use super::place::Place;
 use super::protocol::PodReport;
-use super::{Event, KernelRules, Observers, Order, Pod, RuleError, Settings};
+use super::{InterceptError, KernelRules, Observers, Order, Pod, Settings};
+use crate::admin::metrics::Pods;
 use crate::redirect::{
-    Attached, Counter, EventKind, Events, NetNs, NetnsCookie, Observed, PodPolicy, Programs,
-    RedirectError, RulesId, cgroup_paths, cgroup2_mount,
+    Attached, Events, NetNs, PodPolicy, Programs, RulesId, cgroup_paths, cgroup2_mount,
 };
-use crate::uring::{Listener, ListenerOptions};
+pub use report::COUNTERS;
 
 /// How long without a heartbeat until the kernel takes HNP for gone, although it listens.
 const STALE_AFTER: Duration = Duration::from_secs(10);
 /// How old a destination is that nobody will ask for any more: accepting takes no longer.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-
-/// Why a pod cannot be intercepted, or not be left alone.
-#[derive(Debug, Error)]
-pub enum InterceptError {
-    /// There is no such cgroup.
-    #[error(
-        "{path} cannot be intercepted: {why}; name a pod's cgroup, or one of its processes by --pid"
-    )]
-    NoCgroup {
-        /// As given.
-        path: PathBuf,
-        /// What it is instead.
-        why: String,
-    },
-    /// There is no such process.
-    #[error(
-        "process {pid} cannot be intercepted: {why}; name a process that runs, as this host numbers it"
-    )]
-    NoProcess {
-        /// As given.
-        pid: u32,
-        /// What the system answered.
-        why: String,
-    },
-    /// A cgroup without a process has no network namespace.
-    #[error(
-        "{path} has no process whose network namespace could be entered: start the pod first (HNP must share the host's PID namespace)"
-    )]
-    Empty {
-        /// The cgroup.
-        path: PathBuf,
-    },
-    /// HNP's listeners would stand in the host's own namespace.
-    #[error(
-        "{path} is in the host's network namespace (hostNetwork): such a pod cannot be intercepted, for its connections are the \
-         host's; give it a network of its own, or set HTTPS_PROXY in it"
-    )]
-    HostNetwork {
-        /// The cgroup.
-        path: PathBuf,
-    },
-    /// No such pod is intercepted.
-    #[error("no pod {name} is intercepted; `hnp intercept --list` names those that are")]
-    Unknown {
-        /// As given.
-        name: String,
-    },
-    /// HNP cannot listen in the pod.
-    #[error(
-        "cannot listen on the loopback interface of {path}: {error}; is it up in the pod's network namespace?"
-    )]
-    Listen {
-        /// The cgroup.
-        path: PathBuf,
-        /// What the kernel answered.
-        error: io::Error,
-    },
-    /// The pod's rules cannot be compiled.
-    #[error(transparent)]
-    Rules(#[from] RuleError),
-    /// The kernel refuses.
-    #[error(transparent)]
-    Redirect(#[from] RedirectError),
-}
 
 /// The pods that are intercepted.
 pub struct Interceptor {
@@ -98,6 +33,7 @@ pub struct Interceptor {
     workers: Vec<UnboundedSender<Order>>,
     backlog: u32,
     observers: Observers,
+    books: Arc<Pods>,
     settings: Settings,
     /// Whether the kernel is told to report.
     reporting: bool,
@@ -126,7 +62,7 @@ impl Interceptor {
         programs: Programs,
         workers: Vec<UnboundedSender<Order>>,
         backlog: u32,
-        observers: Observers,
+        (observers, books): (Observers, Arc<Pods>),
         settings: Settings,
     ) -> Result<Interceptor, InterceptError> {
         for worker in &workers {
@@ -140,6 +76,7 @@ impl Interceptor {
             backlog,
             reporting: settings.report || observers.count() > 0,
             observers,
+            books,
             settings,
             served: BTreeMap::new(),
             last_number,
@@ -275,6 +212,13 @@ impl Interceptor {
             }
         };
         let rules = self.programs.add_rules(&kernel.compiled)?;
+        // Cgroups may be called alike, names are to tell pods apart.
+        let label = match self.served.values().any(|one| one.pod.label == label) {
+            true => format!("{label}-{number}").into(),
+            false => label,
+        };
+        let workers = self.workers.len();
+        let books = self.books.enter(number, Arc::clone(&label), workers);
         let pod = Arc::new(Pod {
             number,
             label,
@@ -282,6 +226,7 @@ impl Interceptor {
             netns,
             cookie: listening.cookie,
             addresses,
+            books,
             observers: self.observers.clone(),
         });
         // Whoever is redirected from here on finds a listener, and a worker at it.
@@ -307,6 +252,7 @@ impl Interceptor {
             }
             Err(error) => {
                 self.stop(number);
+                self.books.leave(number);
                 let _ = self.programs.remove_rules(rules);
                 Err(error.into())
             }
@@ -386,6 +332,7 @@ impl Interceptor {
             false => self.programs.forget(attached),
         };
         self.stop(pod.number);
+        self.books.leave(pod.number);
         self.programs.remove_rules(rules)?;
         detached?;
         Ok(report)
@@ -404,16 +351,14 @@ impl Interceptor {
     }
 
     fn report(&self, served: &Served) -> PodReport {
-        let counted = self.programs.counted(served.pod.number).ok().flatten();
-        let counted = counted.unwrap_or_default();
+        let counted = self.counted(served.pod.number).into_iter();
         PodReport {
             pod: served.pod.label.to_string(),
             cgroup: served.pod.cgroup.clone(),
             port4: served.ports.0,
             port6: served.ports.1,
-            counters: COUNTERS
-                .iter()
-                .map(|(counter, name)| ((*name).to_owned(), counted[*counter as usize]))
+            counters: counted
+                .map(|(name, count)| (name.to_owned(), count))
                 .collect(),
         }
     }
@@ -504,107 +449,14 @@ impl Interceptor {
 
     /// What the kernel counted of a pod.
     #[must_use]
-    pub fn counted(&self, pod: u32) -> Option<[u64; 16]> {
-        self.programs.counted(pod).ok().flatten()
+    pub fn counted(&self, pod: u32) -> Vec<(&'static str, u64)> {
+        let counted = self.programs.counted(pod).ok().flatten();
+        let counted = counted.unwrap_or_default();
+        let named = COUNTERS.iter();
+        named
+            .map(|(counter, name)| (*name, counted[*counter as usize]))
+            .collect()
     }
-
-    /// What the kernel reports, in the words of observers.
-    #[must_use]
-    pub fn event(&self, observed: &Observed) -> Event {
-        let served = self
-            .served
-            .values()
-            .find(|served| served.pod.number == observed.pod);
-        let (event, action) = match observed.kind {
-            EventKind::Relayed => (Kind::Redirected, "relay"),
-            EventKind::Direct => (Kind::Direct, "direct"),
-            EventKind::Denied => (Kind::Denied, "deny"),
-            EventKind::QuicDenied => (Kind::QuicDenied, "deny"),
-            EventKind::FailedOpen => (Kind::FailedOpen, "direct"),
-            EventKind::FailedClosed => (Kind::FailedClosed, "deny"),
-            EventKind::Closed => (Kind::Ended, "direct"),
-            EventKind::NotMade => (Kind::NotMade, "direct"),
-        };
-        let ended = matches!(observed.kind, EventKind::Closed | EventKind::NotMade);
-        let rule = served.map_or(0, |served| served.kernel.number(observed.rule));
-        Event {
-            event,
-            time: unix_time(observed.age()),
-            pod: served.map_or_else(
-                || format!("pod {}", observed.pod),
-                |served| served.pod.label.to_string(),
-            ),
-            process: observed.comm.clone(),
-            pid: observed.pid,
-            client: observed.source,
-            destination: observed.destination,
-            name: None,
-            rule,
-            action: action.to_owned(),
-            end: ended.then_some(End {
-                by: None,
-                reason: None,
-                detail: None,
-                address: None,
-                bytes_up: observed.sent,
-                bytes_down: observed.received,
-                seconds: observed.duration.as_secs_f64(),
-            }),
-        }
-    }
-}
-
-/// What the kernel counts, as it is called in reports and metrics.
-pub const COUNTERS: [(Counter, &str); 12] = [
-    (Counter::Relayed, "relayed"),
-    (Counter::Direct, "direct"),
-    (Counter::Bypassed, "bypassed"),
-    (Counter::Denied, "denied"),
-    (Counter::QuicDenied, "quic_denied"),
-    (Counter::FailedOpen, "failed_open"),
-    (Counter::FailedClosed, "failed_closed"),
-    (Counter::Bound, "bound"),
-    (Counter::NoMemory, "no_memory"),
-    (Counter::NotPublished, "not_published"),
-    (Counter::EventsLost, "events_lost"),
-    (Counter::NoRules, "no_rules"),
-];
-
-struct Listening {
-    by_worker: Vec<Vec<OwnedFd>>,
-    ports: (u16, u16),
-    cookie: NetnsCookie,
-}
-
-/// A listener for each worker and family, on two free ports of the namespace's loopback interface.
-fn listen(netns: &NetNs, workers: usize, backlog: u32) -> io::Result<Listening> {
-    let bind = |address: IpAddr| -> io::Result<(u16, Vec<OwnedFd>)> {
-        let options = ListenerOptions { backlog };
-        let first = Listener::bind(SocketAddr::new(address, 0), &options)?;
-        let address = socket2::SockRef::from(&first).local_addr()?;
-        let address = address.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let mut all = vec![first];
-        for _ in 1..workers {
-            all.push(Listener::bind(address, &options)?);
-        }
-        Ok((address.port(), all))
-    };
-    let both = || -> io::Result<_> {
-        let v4 = bind(Ipv4Addr::LOCALHOST.into())?;
-        Ok((v4, bind(Ipv6Addr::LOCALHOST.into()).ok()))
-    };
-    let ((port4, v4), v6) = netns.run(both).map_err(io::Error::other)??;
-    let cookie = NetnsCookie::of_socket(&v4[0])?;
-    let (port6, v6) = v6.unwrap_or_default();
-    let mut by_worker: Vec<Vec<OwnedFd>> = v4.into_iter().map(|one| vec![one]).collect();
-    for (worker, listener) in by_worker.iter_mut().zip(v6) {
-        worker.push(listener);
-    }
-    Ok(Listening {
-        by_worker,
-        ports: (port4, port6),
-        cookie,
-    })
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Observers;
+use crate::admin::metrics::PodCells;
 use crate::redirect::{Destinations, NetNs, NetnsCookie};
 
 /// A pod.
@@ -23,6 +24,8 @@ pub struct Pod {
     pub cookie: NetnsCookie,
     /// Its own addresses.
     pub addresses: Vec<IpAddr>,
+    /// What is counted of it.
+    pub books: Arc<PodCells>,
     /// Who is told of its connections.
     pub observers: Observers,
 }

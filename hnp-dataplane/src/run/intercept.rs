@@ -10,7 +10,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::access_log::AccessLog;
 use crate::admin::health::{Health, WorkerState};
+use crate::admin::metrics::Pods;
 use crate::config::model::{Config, Intercept};
 use crate::intercept::server::{Server, lock};
 use crate::intercept::{Intercepted, Interceptor, Observers, Order, Settings};
@@ -54,7 +56,7 @@ fn pins(config: &Intercept) -> Result<Pins, RedirectError> {
 pub(super) struct Interception {
     interceptor: Arc<Mutex<Interceptor>>,
     server: Option<Server>,
-    events: Option<Events>,
+    events: Option<(Events, AccessLog)>,
 }
 
 impl Interception {
@@ -65,19 +67,33 @@ impl Interception {
         intercept: &Intercept,
         intercepted: &Intercepted,
         workers: Vec<UnboundedSender<Order>>,
+        (books, log): (Arc<Pods>, AccessLog),
     ) -> anyhow::Result<Interception> {
         let server = Server::bind(&intercept.control).context("[intercept]")?;
         let settings = settings(config, intercept, intercepted);
         let backlog = config.listener.backlog;
         let observers = Observers::default();
-        let interceptor = Interceptor::new(loaded.programs, workers, backlog, observers, settings);
+        let interceptor = Interceptor::new(
+            loaded.programs,
+            workers,
+            backlog,
+            (observers, Arc::clone(&books)),
+            settings,
+        );
         let mut interceptor = interceptor.context("[intercept]")?;
         interceptor
             .take_over()
             .context("[intercept]: what an earlier hnp has left cannot be taken over")?;
+        let events = interceptor.events()?;
+        let interceptor = Arc::new(Mutex::new(interceptor));
+        let counting = Arc::downgrade(&interceptor);
+        books.read_kernel_by(Box::new(move |pod| match counting.upgrade() {
+            Some(interceptor) => lock(&interceptor).counted(pod),
+            None => Vec::new(),
+        }));
         Ok(Interception {
-            events: Some(interceptor.events()?),
-            interceptor: Arc::new(Mutex::new(interceptor)),
+            events: Some((events, log)),
+            interceptor,
             server: Some(server),
         })
     }
@@ -87,10 +103,10 @@ impl Interception {
         if let Some(server) = self.server.take() {
             tokio::spawn(server.serve(Arc::clone(&self.interceptor)));
         }
-        if let Some(events) = self.events.take() {
+        if let Some((events, log)) = self.events.take() {
             let interceptor = Arc::clone(&self.interceptor);
             let reader = thread::Builder::new().name("hnp-events".to_owned());
-            if let Err(error) = reader.spawn(move || read(events, &interceptor)) {
+            if let Err(error) = reader.spawn(move || read(events, &log, &interceptor)) {
                 tracing::warn!("the kernel's reports cannot be read: {error}");
             }
         }
@@ -129,15 +145,23 @@ async fn tend(interceptor: Arc<Mutex<Interceptor>>, health: Arc<Health>) {
     }
 }
 
-/// Tells observers what the kernel reports, on a thread of its own: to the end of the process.
-fn read(mut events: Events, interceptor: &Mutex<Interceptor>) {
+/// Logs what the kernel reports and tells observers of it, on a thread of its own: to the end of the process.
+fn read(mut events: Events, log: &AccessLog, interceptor: &Mutex<Interceptor>) {
     loop {
         while let Some(observed) = events.try_next() {
-            let interceptor = lock(interceptor);
-            interceptor
-                .observers()
-                .tell(|| interceptor.event(&observed));
+            let (event, observers) = {
+                let interceptor = lock(interceptor);
+                (
+                    interceptor.event(&observed),
+                    interceptor.observers().clone(),
+                )
+            };
+            if let Some(entry) = event.entry() {
+                log.write(&entry);
+            }
+            observers.tell(|| event);
         }
+        log.flush();
         let mut readable = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
         match poll(&mut readable, PollTimeout::NONE) {
             Ok(_) | Err(nix::Error::EINTR) => {}

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 
 use hnp_tests::node::hnp;
 use hnp_tests::pod::{Bpffs, Pod};
@@ -10,22 +11,32 @@ use hnp_tests::{DEADLINE, Node, NodeBuilder, Server};
 
 /// An address of a network far away, which the pod can reach.
 pub(crate) const FAR: &str = "203.0.113.7";
+/// Another one.
+pub(crate) const FARTHER: &str = "198.51.100.4";
 
 /// A node, and a pod that it intercepts. Fields drop in this order.
 pub(crate) struct Intercepting {
     pub(crate) node: Node,
     pub(crate) pod: Pod,
     _pause: Process,
-    _bpffs: Bpffs,
-    _directory: tempfile::TempDir,
+    bpffs: Bpffs,
+    directory: tempfile::TempDir,
+    config: String,
 }
 
 impl Intercepting {
     /// With this in the configuration.
     pub(crate) fn start(name: &str, config: &str) -> Intercepting {
-        let it = Intercepting::unattached(name, |node| node.config(config));
+        let mut it = Intercepting::unattached(name, |node| node.config(config));
+        it.config = config.to_owned();
         it.attach().success();
         it
+    }
+
+    /// Another node in the place of the one that has ended, with the same configuration.
+    pub(crate) fn restart(&mut self) {
+        let places = places(&self.directory, &self.bpffs);
+        self.node = Node::builder().config(&places).config(&self.config).start();
     }
 
     /// The pod is not yet intercepted.
@@ -34,23 +45,21 @@ impl Intercepting {
         describe: impl FnOnce(NodeBuilder) -> NodeBuilder,
     ) -> Intercepting {
         let pod = Pod::new(name);
-        pod.outside(FAR.parse().unwrap());
+        for address in [FAR, FARTHER] {
+            pod.outside(address.parse().unwrap());
+        }
         let pause = pod.pause();
         let bpffs = Bpffs::new();
         let directory = tempfile::tempdir().unwrap();
-        let control = directory.path().join("control.sock");
-        let places = format!(
-            "[intercept]\ncontrol = \"{}\"\npins = \"{}\"",
-            control.display(),
-            bpffs.path().display()
-        );
+        let places = places(&directory, &bpffs);
         let node = describe(Node::builder().config(&places)).start();
         Intercepting {
             node,
             pod,
             _pause: pause,
-            _bpffs: bpffs,
-            _directory: directory,
+            bpffs,
+            directory,
+            config: String::new(),
         }
     }
 
@@ -74,13 +83,34 @@ impl Intercepting {
         name.to_str().unwrap().to_owned()
     }
 
+    /// The control socket.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.directory.path().join("control.sock")
+    }
+
+    /// The pods that are pinned.
+    pub(crate) fn pins(&self) -> Vec<String> {
+        let pods = std::fs::read_dir(self.bpffs.path().join("v1/pods")).unwrap();
+        pods.map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
     /// A server outside the pod, on a free port of `address`.
     pub(crate) fn serve(
         &self,
         address: &str,
         serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
     ) -> Server {
-        let address = SocketAddr::new(address.parse().unwrap(), 0);
+        self.serve_on((address, 0), serve)
+    }
+
+    /// A server outside the pod; port 0 is a free one.
+    pub(crate) fn serve_on(
+        &self,
+        (address, port): (&str, u16),
+        serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Server {
+        let address = SocketAddr::new(address.parse().unwrap(), port);
         self.pod.peer.run(|| Server::on(address, serve))
     }
 
@@ -101,10 +131,43 @@ impl Intercepting {
         .success()
     }
 
+    /// Connects in the pod and reads: what came first, or the name of the error that there was.
+    pub(crate) fn ends_by(&self, to: &str) -> String {
+        self.ends_by_after(to, "")
+    }
+
+    /// As [`Intercepting::ends_by`], after sending this.
+    pub(crate) fn ends_by_after(&self, to: &str, message: &str) -> String {
+        let (host, port) = to.rsplit_once(':').unwrap();
+        let code = format!(
+            "import socket\n\
+             try:\n\
+             \x20   s = socket.create_connection(('{host}', {port}))\n\
+             \x20   s.sendall(b'{message}')\n\
+             \x20   print(s.recv(100))\n\
+             except OSError as e: print(type(e).__name__)"
+        );
+        self.python(&code).success().trim().to_owned()
+    }
+
     /// Runs Python in the pod.
     pub(crate) fn python(&self, code: &str) -> Outcome {
         let mut command = self.pod.command("python3");
         process::run(command.args(["-c", code]), DEADLINE)
+    }
+
+    /// Runs curl in the pod.
+    pub(crate) fn curl(&self, arguments: &[&str]) -> Outcome {
+        let mut command = self.pod.command("curl");
+        command.args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "20",
+            "--noproxy",
+            "*",
+        ]);
+        process::run(command.args(arguments), DEADLINE)
     }
 
     /// The access line of a connection to there.
@@ -112,4 +175,13 @@ impl Intercepting {
         let log = self.node.log();
         log.await_line(&["log=access", &format!("original={original} ")])
     }
+}
+
+/// Where the control socket and the pins are.
+fn places(directory: &tempfile::TempDir, bpffs: &Bpffs) -> String {
+    format!(
+        "[intercept]\ncontrol = \"{}\"\npins = \"{}\"",
+        directory.path().join("control.sock").display(),
+        bpffs.path().display()
+    )
 }

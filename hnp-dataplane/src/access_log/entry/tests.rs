@@ -39,7 +39,7 @@ fn full(target: &Target) -> Entry<'_> {
         resolve: Some(Duration::from_micros(412)),
         connect: Some(Duration::from_micros(3_050)),
         duration: Duration::from_millis(61_002),
-        closed_by: ClosedBy::Client,
+        closed_by: Some(ClosedBy::Client),
         close_reason: "eof",
         detail: Some("it's over"),
         ..Entry::new(1, 42, "192.0.2.10:50123".parse().unwrap())
@@ -97,7 +97,13 @@ fn fields_are_those_of_the_table_in_its_order() {
     };
     assert_eq!(keys(&full(&target)), table(false));
     assert_eq!(
-        keys(&Entry::new(0, 0, "[::1]:1".parse().unwrap())),
+        keys(&Entry {
+            worker: None,
+            connection: None,
+            client: None,
+            closed_by: None,
+            ..Entry::new(0, 0, "[::1]:1".parse().unwrap())
+        }),
         table(true)
     );
 }
@@ -156,7 +162,7 @@ fn formatting_a_line_takes_less_than_a_microsecond() {
         let started = cpu_time();
         for round in 0..rounds {
             let entry = Entry {
-                connection: round,
+                connection: Some(round),
                 time: UNIX_EPOCH + Duration::from_micros(1_763_844_560_123_456 + 60 * round),
                 ..full(&target)
             };

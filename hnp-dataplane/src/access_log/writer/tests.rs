@@ -54,7 +54,7 @@ fn every_line_is_written_once_and_in_order() {
             thread::spawn(move || {
                 for connection in 0..5000 {
                     log.write(&Entry {
-                        worker,
+                        worker: Some(worker),
                         ..entry(connection)
                     });
                     if connection % 7 == 0 {

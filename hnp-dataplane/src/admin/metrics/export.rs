@@ -1,5 +1,6 @@
 //! From cells to the exposition format.
 
+mod pods;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -92,6 +93,7 @@ impl Collector for Exporter {
         self.workers(&mut to)?;
         self.labelled(&mut to)?;
         self.tls(&mut to)?;
+        self.pods(&mut to)?;
         self.process_wide(&mut to)?;
         kernel_view(&mut to, &self.0)
     }

@@ -3,6 +3,7 @@ use std::thread;
 
 use super::*;
 use crate::admin::names::{self, Kind};
+use crate::config::model::InterceptAction;
 
 /// The samples of a scrape.
 fn samples(metrics: &Metrics) -> BTreeMap<String, f64> {
@@ -48,6 +49,14 @@ fn used() -> Arc<Metrics> {
         .endpoints()
         .connected(None, "10.0.0.1".parse().unwrap(), false);
     metrics.certificates([certificate("/CN=a", i64::MAX)]);
+    let pod = metrics.pods().enter(1, "my-pod".into(), 2);
+    pod.ended(1, InterceptAction::Mtls, Outcome::Served);
+    pod.bytes_up(0, 3);
+    pod.bytes_down(1, 4);
+    pod.missed(1);
+    metrics
+        .pods()
+        .read_kernel_by(Box::new(|pod| vec![("relayed", pod.into())]));
     metrics.upstream_reachable(Some(true));
     metrics.dns_cache_entries(8);
     metrics
@@ -375,4 +384,28 @@ fn workers_share_no_cache_line() {
         "{addresses:x?}"
     );
     assert_eq!(size_of::<WorkerCells>() % 128, 0);
+}
+
+#[test]
+fn a_pods_counters_come_and_go_with_it() {
+    let metrics = used();
+    let seen = samples(&metrics);
+    let of = |name: &str| seen[name];
+    assert_eq!(
+        of("hnp_intercept_connections_total{pod=\"my-pod\",action=\"mtls\",outcome=\"served\"}"),
+        1.0
+    );
+    assert_eq!(
+        of("hnp_intercept_bytes_total{pod=\"my-pod\",direction=\"up\"}"),
+        3.0
+    );
+    assert_eq!(of("hnp_intercept_lookup_misses_total{pod=\"my-pod\"}"), 1.0);
+    assert_eq!(
+        of("hnp_intercept_kernel_total{pod=\"my-pod\",decision=\"relayed\"}"),
+        1.0
+    );
+    metrics.pods().leave(1);
+    let left = samples(&metrics);
+    assert_eq!(left["hnp_intercept_pods"], 0.0);
+    assert!(!left.keys().any(|name| name.contains("my-pod")));
 }

@@ -6,18 +6,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::access_log::{CapturedEntry, ClosedBy};
+use crate::admin::metrics::Outcome;
+use crate::config::model::InterceptAction;
 use crate::intercept::event::{End, Kind, unix_time};
 use crate::intercept::{Event, Pod, Verdict};
 use crate::redirect::OriginalDestination;
 use crate::uring;
 
-/// A captured connection. Its `Drop` tells observers of its end.
+/// A captured connection. Its `Drop` counts it and tells observers of its end.
 #[derive(Debug)]
 pub struct Captured {
     /// Whose it is.
     pub pod: Arc<Pod>,
     /// Where it was meant to go, and who made it.
     pub original: OriginalDestination,
+    worker: usize,
     client: SocketAddr,
     begun: Instant,
     name: OnceCell<Box<str>>,
@@ -30,15 +33,39 @@ struct Ended {
     last: Option<(ClosedBy, &'static str)>,
     detail: Option<Box<str>>,
     address: Option<SocketAddr>,
+    denied: bool,
     up: u64,
     down: u64,
 }
 
+/// The end of a connection, or of one of its requests.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Who ended it.
+    pub by: ClosedBy,
+    /// Code of why.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub detail: Option<&'a str>,
+    /// Where it went, if it got there.
+    pub address: Option<SocketAddr>,
+    /// Policy refused it.
+    pub denied: bool,
+    /// Bytes from the pod, and to it.
+    pub bytes: (u64, u64),
+}
+
 impl Captured {
-    pub(super) fn new(pod: Arc<Pod>, original: OriginalDestination, client: SocketAddr) -> Self {
+    pub(super) fn new(
+        worker: usize,
+        pod: Arc<Pod>,
+        original: OriginalDestination,
+        client: SocketAddr,
+    ) -> Self {
         Captured {
             pod,
             original,
+            worker,
             client,
             begun: uring::now(),
             name: OnceCell::new(),
@@ -69,20 +96,36 @@ impl Captured {
     }
 
     /// It, or one of its requests, has ended.
-    pub fn ended(
-        &self,
-        by: ClosedBy,
-        reason: &'static str,
-        detail: Option<&str>,
-        address: Option<SocketAddr>,
-        (up, down): (u64, u64),
-    ) {
+    pub fn ended(&self, part: Part<'_>) {
         let mut ended = self.ended.borrow_mut();
-        ended.last = Some((by, reason));
-        ended.detail = detail.map(Into::into);
-        ended.address = address;
-        ended.up += up;
-        ended.down += down;
+        ended.last = Some((part.by, part.reason));
+        ended.detail = part.detail.map(Into::into);
+        ended.address = part.address.or(ended.address);
+        ended.denied |= part.denied;
+        ended.up += part.bytes.0;
+        ended.down += part.bytes.1;
+    }
+
+    /// Bytes from the pod, and to it.
+    pub fn passed(&self, up: u64, down: u64) {
+        self.pod.books.bytes_up(self.worker, up);
+        self.pod.books.bytes_down(self.worker, down);
+    }
+
+    fn outcome(&self) -> (InterceptAction, Outcome) {
+        let ended = self.ended.borrow();
+        let action = self
+            .verdict
+            .get()
+            .map_or(InterceptAction::Relay, |verdict| verdict.action);
+        let outcome = if ended.denied || action == InterceptAction::Deny {
+            Outcome::Denied
+        } else if ended.address.is_some() {
+            Outcome::Served
+        } else {
+            Outcome::Failed
+        };
+        (action, outcome)
     }
 
     /// For its log line.
@@ -134,6 +177,8 @@ impl Captured {
 
 impl Drop for Captured {
     fn drop(&mut self) {
+        let (action, outcome) = self.outcome();
+        self.pod.books.ended(self.worker, action, outcome);
         self.pod.observers.tell(|| self.event());
     }
 }

@@ -1,0 +1,69 @@
+//! What the kernel reports and counts, in the words of people.
+
+use super::Interceptor;
+use crate::intercept::Event;
+use crate::intercept::event::{End, Kind, unix_time};
+use crate::redirect::{Counter, EventKind, Observed};
+
+impl Interceptor {
+    /// What the kernel reports, in the words of observers.
+    #[must_use]
+    pub fn event(&self, observed: &Observed) -> Event {
+        let served = self
+            .served
+            .values()
+            .find(|served| served.pod.number == observed.pod);
+        let (event, action) = match observed.kind {
+            EventKind::Relayed => (Kind::Redirected, "relay"),
+            EventKind::Direct => (Kind::Direct, "direct"),
+            EventKind::Denied => (Kind::Denied, "deny"),
+            EventKind::QuicDenied => (Kind::QuicDenied, "deny"),
+            EventKind::FailedOpen => (Kind::FailedOpen, "direct"),
+            EventKind::FailedClosed => (Kind::FailedClosed, "deny"),
+            EventKind::Closed => (Kind::Ended, "direct"),
+            EventKind::NotMade => (Kind::NotMade, "direct"),
+        };
+        let ended = matches!(observed.kind, EventKind::Closed | EventKind::NotMade);
+        let rule = served.map_or(0, |served| served.kernel.number(observed.rule));
+        Event {
+            event,
+            time: unix_time(observed.age()),
+            pod: served.map_or_else(
+                || format!("pod {}", observed.pod),
+                |served| served.pod.label.to_string(),
+            ),
+            process: observed.comm.clone(),
+            pid: observed.pid,
+            client: observed.source,
+            destination: observed.destination,
+            name: None,
+            rule,
+            action: action.to_owned(),
+            end: ended.then_some(End {
+                by: None,
+                reason: None,
+                detail: None,
+                address: None,
+                bytes_up: observed.sent,
+                bytes_down: observed.received,
+                seconds: observed.duration.as_secs_f64(),
+            }),
+        }
+    }
+}
+
+/// What the kernel counts, as it is called in reports and metrics.
+pub const COUNTERS: [(Counter, &str); 12] = [
+    (Counter::Relayed, "relayed"),
+    (Counter::Direct, "direct"),
+    (Counter::Bypassed, "bypassed"),
+    (Counter::Denied, "denied"),
+    (Counter::QuicDenied, "quic_denied"),
+    (Counter::FailedOpen, "failed_open"),
+    (Counter::FailedClosed, "failed_closed"),
+    (Counter::Bound, "bound"),
+    (Counter::NoMemory, "no_memory"),
+    (Counter::NotPublished, "not_published"),
+    (Counter::EventsLost, "events_lost"),
+    (Counter::NoRules, "no_rules"),
+];
