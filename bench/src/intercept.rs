@@ -6,9 +6,11 @@
 
 mod client;
 mod scene;
+mod through;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
@@ -16,6 +18,7 @@ use crate::figures::Spread;
 
 pub use client::Client;
 use scene::Scene;
+use through::Through;
 
 /// What to measure.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Plan {
     pub rounds: usize,
     /// Measures less than half as long.
     pub quick: bool,
+    /// HNP, to compare captured flows with tunnels; they are left out without.
+    pub hnp: Option<PathBuf>,
 }
 
 /// What is between the pod and the server.
@@ -37,6 +42,10 @@ enum Way {
     Ebpf,
     /// An nftables rule that redirects to the relay.
     Nft,
+    /// HNP, by interception.
+    Captured,
+    /// HNP, by CONNECT, over the loopback interface of the host.
+    Tunnel,
 }
 
 impl fmt::Display for Way {
@@ -46,6 +55,8 @@ impl fmt::Display for Way {
             Way::Direct => "eBPF, direct",
             Way::Ebpf => "eBPF, redirected",
             Way::Nft => "nftables redirect",
+            Way::Captured => "captured by HNP",
+            Way::Tunnel => "tunnel of HNP",
         })
     }
 }
@@ -71,6 +82,8 @@ impl Plan {
             (5000, 2048)
         };
         let mut measured = Measured::new();
+        let start = |program: &PathBuf| Through::start(program, &scene.pod);
+        let through = self.hnp.as_ref().map(start).transpose()?;
         for round in 0..self.rounds {
             eprintln!("round {} of {}", round + 1, self.rounds);
             for way in &ways {
@@ -86,9 +99,41 @@ impl Plan {
                     }
                 }
             }
+            if let Some(through) = &through {
+                let captured = through.captured(&scene.pod, scene.read, mebibytes)?;
+                let tunnel = through.tunnel(mebibytes)?;
+                for (way, (rate, cpu)) in [(Way::Captured, captured), (Way::Tunnel, tunnel)] {
+                    measured.entry((way, "rate")).or_default().push(rate);
+                    measured.entry((way, "cpu")).or_default().push(cpu);
+                }
+            }
         }
-        print(&measured, &ways)
+        print(&measured, &ways)?;
+        if through.is_some() {
+            print_through(&measured)?;
+        }
+        Ok(())
     }
+}
+
+fn print_through(measured: &Measured) -> anyhow::Result<()> {
+    for (name, title, unit) in [
+        ("rate", "Through HNP: throughput", "GiB/s"),
+        ("cpu", "Through HNP: its CPU time", "s/GiB"),
+    ] {
+        println!("\n{title}");
+        for way in [Way::Captured, Way::Tunnel] {
+            let values = measured.get(&(way, name)).cloned().unwrap_or_default();
+            let Spread {
+                median,
+                least,
+                most,
+                ..
+            } = Spread::of(values).context("nothing was measured through HNP")?;
+            println!("  {way:<18} {median:8.3} {unit} ({least:.3} to {most:.3})");
+        }
+    }
+    Ok(())
 }
 
 fn print(measured: &Measured, ways: &[Way]) -> anyhow::Result<()> {

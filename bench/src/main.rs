@@ -38,6 +38,9 @@ enum Verb {
         /// Measures less than half as long
         #[arg(long)]
         quick: bool,
+        /// HNP's binary, to compare captured flows with tunnels
+        #[arg(long)]
+        hnp: Option<PathBuf>,
     },
     /// The process in the pod of `intercept`
     #[command(hide = true)]
@@ -74,8 +77,8 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Tunnel(tunnel) => interrupt::watch().and_then(|()| tunnel.run()),
         Verb::Mtls(mtls) => interrupt::watch().and_then(|()| mtls.run()),
-        Verb::Intercept { rounds, quick } => {
-            interrupt::watch().and_then(|()| intercept::Plan { rounds, quick }.run())
+        Verb::Intercept { rounds, quick, hnp } => {
+            interrupt::watch().and_then(|()| intercept::Plan { rounds, quick, hnp }.run())
         }
         Verb::InterceptClient(client) => client.run(),
         Verb::Records(records) => records.run(),

@@ -30,7 +30,7 @@ enum What {
     Tunnel(Tunnel),
     /// Mutual TLS: handshakes, keep-alive requests, bulk and idle connections through HNP and its peers, with a verdict for each demand.
     Mtls(Mtls),
-    /// What interception costs a pod: connect() redirected by eBPF, by nftables and not at all; direct flows.
+    /// What interception costs a pod: connect() redirected by eBPF, by nftables and not at all; direct flows; flows through HNP.
     Intercept(Intercept),
     /// Round trips on HNP's runtime and on others.
     Reactor(Reactor),
@@ -242,10 +242,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Intercept(intercept) => {
             bpf_tools()?;
             debian(&POD_TOOLS)?;
-            say("building hnp-bench (release)");
-            shell::run(cargo().args(["build", "--release", "-p", "hnp-bench"]))?;
+            build()?;
             let mut command = as_root(binary("hnp-bench"), "making pods and loading eBPF")?;
             command.args(["intercept", "--rounds", &intercept.rounds.to_string()]);
+            command.arg("--hnp").arg(binary("hnp"));
             if intercept.quick {
                 command.arg("--quick");
             }

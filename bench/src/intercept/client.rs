@@ -1,6 +1,6 @@
 //! The process inside the pod.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -75,11 +75,31 @@ impl Client {
         Ok(())
     }
 
+    /// To the server, or through the proxy that the environment names.
+    fn open(&self) -> anyhow::Result<TcpStream> {
+        let Ok(proxy) = std::env::var("BENCH_PROXY") else {
+            return TcpStream::connect(self.read).context("cannot connect");
+        };
+        let mut stream = TcpStream::connect(proxy).context("cannot connect to the proxy")?;
+        let to = self.read;
+        stream.write_all(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes())?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        if !head.starts_with(b"HTTP/1.1 200") {
+            bail!("the proxy says {}", String::from_utf8_lossy(&head));
+        }
+        Ok(stream)
+    }
+
     fn read(&self) -> anyhow::Result<()> {
         let total = self.count << 20;
         let mut buffer = vec![0; 1 << 17];
         let mut left = total;
-        let mut stream = TcpStream::connect(self.read).context("cannot connect")?;
+        let mut stream = self.open()?;
         let start = Instant::now();
         while left > 0 {
             let most = buffer.len().min(usize::try_from(left)?);

@@ -25,8 +25,8 @@ pub(super) struct Scene {
     /// Where the relay listens: for eBPF, for nftables.
     ports: [u16; 2],
     connect: SocketAddr,
-    read: SocketAddr,
-    pod: Pod,
+    pub(super) read: SocketAddr,
+    pub(super) pod: Pod,
 }
 
 /// A way that is prepared; undone when this is dropped.
@@ -90,7 +90,7 @@ impl Scene {
         let rules = match way {
             Way::Ebpf => Some(self.relayed),
             Way::Direct => Some(self.direct),
-            Way::Bare | Way::Nft => None,
+            Way::Bare | Way::Nft | Way::Captured | Way::Tunnel => None,
         };
         let policy = rules.map(policy);
         let attached = policy
@@ -190,7 +190,7 @@ fn answer(listener: &TcpListener) {
 }
 
 /// As much as the other side takes.
-fn send(listener: &TcpListener) {
+pub(super) fn send(listener: &TcpListener) {
     let buffer = vec![0; 1 << 17];
     for mut stream in listener.incoming().flatten() {
         while stream.write_all(&buffer).is_ok() {}
