@@ -133,17 +133,28 @@ impl Suite {
                 tools: &[],
             },
             Self::Ebpf => Plan {
-                cargo: &["--test", "redirect"],
-                programs: &[("redirect", &[])],
-                environment: &[],
-                // Pods are joined to the world by it.
-                modules: &["veth"],
+                cargo: &["--test", "redirect", "--test", "capture_load"],
+                programs: &[("redirect", &[]), ("capture_load", &[])],
+                // Emulated, 20,000 would take longer than all the rest.
+                environment: &[("HNP_TEST_CONNECTIONS", "1000")],
+                // Pods are joined to the world by the first; by the others, sockets are listed and closed.
+                modules: &["veth", "inet_diag", "tcp_diag"],
                 // busybox has simpler ones.
                 tools: &[
                     Debian {
                         package: "iproute2",
                         brings: "ip",
                         why: "makes the pods of tests",
+                    },
+                    Debian {
+                        package: "util-linux",
+                        brings: "nsenter",
+                        why: "starts programs in the pods of tests",
+                    },
+                    Debian {
+                        package: "coreutils",
+                        brings: "sleep",
+                        why: "is a pod's process in tests",
                     },
                     Debian {
                         package: "util-linux",
