@@ -71,6 +71,9 @@ enum Command {
     Intercept {
         #[command(flatten)]
         what: intercept::InterceptArgs,
+        /// With --cgroup or --pid: close the connections that the pod has made before, for its programs to make new ones.
+        #[arg(long, conflicts_with_all = ["list", "detach"])]
+        close_existing: bool,
         #[command(flatten)]
         sources: FileArgs,
         /// Print JSON.
@@ -247,9 +250,10 @@ pub fn main() -> ExitCode {
         } => config::show(&args.sources.into_sources(), args.json),
         Command::Intercept {
             what,
+            close_existing,
             sources,
             json,
-        } => intercept::run(what, sources, json),
+        } => intercept::run(what, close_existing, sources, json),
         Command::Certs { command } => certs::run(command),
     }
 }

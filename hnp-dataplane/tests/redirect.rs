@@ -35,6 +35,8 @@ use hnp_dataplane::redirect::{
     RedirectError, Rule, RulesId, WithoutHnp, cgroup2_mount,
 };
 
+use socket2::{Domain, Socket as TcpSocket, Type};
+
 use self::pod::{Acceptor, POD4, POD6, Pod};
 
 /// An errno of which the kernel offers only the second before 5.18.
@@ -362,6 +364,27 @@ fn connect_latency() {
             [&*loopback, "time 2000 203.0.113.7:443"].map(|command| it.pod.client(&[command]));
         drop(attached);
         println!("without {without:?}, bypassed {bypassed:?}, relayed {relayed:?}");
+    }
+}
+
+#[test]
+#[ignore = "a measurement: what it costs to make a socket in a pod's network namespace"]
+fn socket_inside_cost() {
+    let pod = Pod::new("socket");
+    let make = || TcpSocket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    for _ in 0..5 {
+        let mut times = [0, 0];
+        for (inside, time) in times.iter_mut().enumerate() {
+            let start = Instant::now();
+            for _ in 0..10_000 {
+                match inside {
+                    0 => drop(make()),
+                    _ => drop(pod.inside.visit(make).unwrap()),
+                }
+            }
+            *time = start.elapsed().as_nanos() / 10_000;
+        }
+        println!("at home {} ns, inside a pod {} ns", times[0], times[1]);
     }
 }
 

@@ -7,8 +7,10 @@ use clap::Args;
 
 use super::{FileArgs, USAGE};
 use crate::config;
-use crate::intercept::client::Client;
-use crate::intercept::protocol::{PodReport, Request};
+use crate::config::model::Intercept;
+use crate::intercept::client::{Client, ClientError};
+use crate::intercept::protocol::{FromBefore, PodReport, Request};
+use crate::redirect::Pins;
 
 /// What to ask of the running HNP.
 #[derive(Debug, Args)]
@@ -29,7 +31,12 @@ pub(super) struct InterceptArgs {
 }
 
 /// Asks, and says what was answered.
-pub(super) fn run(args: InterceptArgs, sources: FileArgs, json: bool) -> ExitCode {
+pub(super) fn run(
+    args: InterceptArgs,
+    close_existing: bool,
+    sources: FileArgs,
+    json: bool,
+) -> ExitCode {
     let loaded = match config::load(&sources.into_sources()) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -37,9 +44,15 @@ pub(super) fn run(args: InterceptArgs, sources: FileArgs, json: bool) -> ExitCod
             return ExitCode::from(USAGE);
         }
     };
-    let control = loaded.config.intercept.unwrap_or_default().control;
-    let asked = Client::connect(&control).and_then(|mut client| client.ask(&args.request()));
-    match asked {
+    let intercept = loaded.config.intercept.unwrap_or_default();
+    let client = Client::connect(&intercept.control);
+    // What nobody serves any more can be let go of without anybody's help.
+    if args.detach.as_deref() == Some("all")
+        && matches!(client, Err(ClientError::NotRunning { .. }))
+    {
+        return let_go(&intercept);
+    }
+    match client.and_then(|mut client| client.ask(&args.request(close_existing))) {
         Ok(pods) => {
             print(&args, &pods, json);
             ExitCode::SUCCESS
@@ -51,8 +64,31 @@ pub(super) fn run(args: InterceptArgs, sources: FileArgs, json: bool) -> ExitCod
     }
 }
 
+/// Detaches what an HNP that has ended has left.
+fn let_go(intercept: &Intercept) -> ExitCode {
+    if !intercept.pins.exists() {
+        println!("no pod is intercepted");
+        return ExitCode::SUCCESS;
+    }
+    let removed = Pins::open(&intercept.pins).and_then(|pins| {
+        let pods = pins.cgroups()?.len();
+        pins.remove()?;
+        Ok(pods)
+    });
+    match removed {
+        Ok(pods) => {
+            println!("no hnp runs; {pods} pods that one had left attached are left alone");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 impl InterceptArgs {
-    fn request(&self) -> Request {
+    fn request(&self, close_existing: bool) -> Request {
         match &self.detach {
             Some(pod) => Request::Detach {
                 pod: (pod != "all").then(|| pod.clone()),
@@ -61,6 +97,7 @@ impl InterceptArgs {
             None => Request::Attach {
                 cgroup: self.cgroup.clone(),
                 pid: self.pid,
+                close_existing,
             },
         }
     }
@@ -79,6 +116,16 @@ fn print(args: &InterceptArgs, pods: &[PodReport], json: bool) {
     };
     for pod in pods {
         println!("{verb}{} ({})", pod.pod, pod.cgroup.display());
+        if let Some(FromBefore { left, closed }) = pod.from_before {
+            if left > 0 {
+                println!(
+                    "  {left} connections from before go on without HNP (--close-existing closes them)"
+                );
+            }
+            if closed > 0 {
+                println!("  {closed} connections from before were closed");
+            }
+        }
         let counted = pod.counters.iter().filter(|(_, count)| *count > 0);
         let counted: Vec<String> = counted
             .map(|(name, count)| format!("{name} {count}"))

@@ -357,6 +357,7 @@ impl Interceptor {
             cgroup: served.pod.cgroup.clone(),
             port4: served.ports.0,
             port6: served.ports.1,
+            from_before: None,
             counters: counted
                 .map(|(name, count)| (name.to_owned(), count))
                 .collect(),

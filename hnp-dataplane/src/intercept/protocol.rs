@@ -16,6 +16,9 @@ pub enum Request {
         /// A process of the pod.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
+        /// Close the connections that it has made before, for its programs to make new ones.
+        #[serde(default)]
+        close_existing: bool,
     },
     /// Intercept a pod no longer; without a cgroup, none.
     Detach {
@@ -56,6 +59,18 @@ pub struct PodReport {
     pub port4: u16,
     /// HNP's port on `[::1]` there; 0 where it has no IPv6.
     pub port6: u16,
+    /// Connections that it had made before, as it was attached to: those that go on without HNP, and those that were closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_before: Option<FromBefore>,
     /// What the kernel counted, by name.
     pub counters: Vec<(String, u64)>,
+}
+
+/// Connections that a pod had made before HNP was attached to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FromBefore {
+    /// They go on as they are: HNP does not have them.
+    pub left: usize,
+    /// They were closed on request.
+    pub closed: usize,
 }

@@ -147,11 +147,17 @@ fn respond(interceptor: &mut Interceptor, request: Request) -> Response {
         Request::Attach {
             cgroup: Some(path),
             pid: None,
-        } => interceptor.attach(&path).map(|pod| vec![pod]),
+            close_existing,
+        } => interceptor
+            .attach(&path)
+            .map(|pod| vec![interceptor.with_existing(pod, close_existing)]),
         Request::Attach {
             cgroup: None,
             pid: Some(pid),
-        } => interceptor.attach_process(pid).map(|pod| vec![pod]),
+            close_existing,
+        } => interceptor
+            .attach_process(pid)
+            .map(|pod| vec![interceptor.with_existing(pod, close_existing)]),
         Request::Attach { .. } => {
             return Response::Failed {
                 error: "either a cgroup or a pid must be named".to_owned(),

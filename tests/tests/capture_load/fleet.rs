@@ -52,6 +52,7 @@ impl Fleet {
             fleet.ask(&Request::Attach {
                 cgroup: Some(member.pod.cgroup.clone()),
                 pid: None,
+                close_existing: false,
             });
         }
         fleet

@@ -47,6 +47,13 @@ fn plaintext_requests_reach_the_manager_with_a_client_certificate() {
     let request = manager.last_for("/head");
     assert_eq!(request.peer.name.as_deref(), Some("pod runner"));
     assert_eq!(request.header("x-forwarded-for"), Some("10.77.0.2"));
+    let http2 = "http://203.0.113.99:8080/events/3";
+    it.curl(&["--fail", "--http2-prior-knowledge", http2])
+        .success();
+    assert_eq!(
+        manager.last_for("/events/3").peer.name.as_deref(),
+        Some("pod runner")
+    );
     let line = it.line("203.0.113.99:8080".parse().unwrap());
     for part in [
         "mode=intercept",

@@ -117,6 +117,89 @@ fn a_deleted_pod_leaves_nothing() {
 }
 
 #[test]
+fn connections_from_before_are_counted_and_closed_on_request() {
+    let it = Intercepting::unattached("before", |node| node);
+    let server = it.serve(FAR, |mut stream| {
+        stream.write_all(b"here")?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    });
+    let code = format!(
+        "import socket\n\
+         s = socket.create_connection(('{FAR}', {}))\n\
+         try:\n\
+         \x20   while s.recv(9): pass\n\
+         except OSError as e: print(type(e).__name__)",
+        server.port()
+    );
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| it.python(&code).success());
+        server.await_accepted(1);
+        let said = it.attach().success();
+        assert!(said.contains("1 connections from before go on"), "{said}");
+        let cgroup = it.pod.cgroup.to_str().unwrap();
+        let said = it
+            .intercept(&["--cgroup", cgroup, "--close-existing"])
+            .success();
+        assert!(
+            said.contains("1 connections from before were closed"),
+            "{said}"
+        );
+        assert_eq!(client.join().unwrap().trim(), "ConnectionAbortedError");
+    });
+}
+
+#[test]
+fn what_an_hnp_that_has_ended_left_can_be_detached() {
+    let mut it = Intercepting::start("leftover", "[intercept]\nfailure = \"closed\"");
+    let server = it.serve(FAR, |mut stream| stream.write_all(b"here"));
+    let to = server.address().to_string();
+    it.node.signal(Signal::SIGTERM);
+    assert_eq!(it.node.exit_code(), 0);
+    assert_eq!(it.ends_by(&to), "ConnectionRefusedError");
+    let said = it.intercept(&["--detach", "all"]).success();
+    assert!(said.contains("no hnp runs; 1 pods"), "{said}");
+    assert_eq!(it.ends_by(&to), "b'here'");
+}
+
+#[test]
+fn an_hnp_that_hangs_counts_as_gone() {
+    let mut it = Intercepting::start("hang", "");
+    let server = it.serve(FAR, |mut stream| stream.write_all(b"here"));
+    let to = server.address();
+    let code = format!(
+        "import socket\n\
+         s = socket.create_connection(('{}', {}), 1)\n\
+         try: print(s.recv(9))\n\
+         except OSError as e: print(type(e).__name__)",
+        to.ip(),
+        to.port()
+    );
+    it.node.signal(Signal::SIGSTOP);
+    // It still listens, so that the kernel accepts for it, until its heartbeat is too old.
+    let mut tries = 0;
+    wait::until("the heartbeat to be missed", || {
+        tries += 1;
+        match it.python(&code).success().trim() {
+            "b'here'" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    assert!(tries > 1, "HNP was gone at once");
+    it.node.signal(Signal::SIGCONT);
+    wait::until("HNP to have connections again", || {
+        assert_eq!(it.python(&code).success().trim(), "b'here'");
+        let line = it.node.log().lines();
+        match line
+            .iter()
+            .any(|line| line.contains("bytes_down=4") && line.contains("action=relay"))
+        {
+            true => Ok(()),
+            false => Err("not relayed".to_owned()),
+        }
+    });
+}
+
+#[test]
 fn a_pod_in_the_hosts_network_is_refused() {
     let it = Intercepting::unattached("host", |node| node);
     let cgroup = cgroup2_mount().join(format!("hnp-test-hostnetwork-{}", std::process::id()));

@@ -3,9 +3,36 @@
 use super::Interceptor;
 use crate::intercept::Event;
 use crate::intercept::event::{End, Kind, unix_time};
-use crate::redirect::{Counter, EventKind, Observed};
+use crate::intercept::protocol::{FromBefore, PodReport};
+use crate::redirect::{Counter, EventKind, Existing, Observed};
 
 impl Interceptor {
+    /// Counts the connections that a pod which has just been attached to had made before, and closes them if asked to.
+    #[must_use]
+    pub fn with_existing(&self, mut report: PodReport, close: bool) -> PodReport {
+        let mut served = self.served.values();
+        let Some(pod) = served.find(|one| *one.pod.label == *report.pod) else {
+            return report;
+        };
+        let (netns, cgroup) = (&pod.pod.netns, &pod.pod.cgroup);
+        let found = Existing::find(netns, cgroup).and_then(|found| {
+            let closed = match close {
+                true => Existing::destroy(netns, &found)?,
+                false => 0,
+            };
+            let left = found.len() - closed;
+            Ok(FromBefore { left, closed })
+        });
+        match found {
+            Ok(found) => report.from_before = Some(found),
+            Err(error) => tracing::warn!(
+                pod = report.pod,
+                "the connections that the pod had made before cannot be counted or closed: {error}"
+            ),
+        }
+        report
+    }
+
     /// What the kernel reports, in the words of observers.
     #[must_use]
     pub fn event(&self, observed: &Observed) -> Event {
