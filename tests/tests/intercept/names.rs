@@ -113,7 +113,7 @@ fn a_name_that_lies_gains_nothing() {
 fn who_waits_for_the_server_is_not_waited_for_where_no_name_could_decide() {
     let rules = r#"
         [intercept]
-        detect-timeout = "300ms"
+        detect-timeout = "4s"
         [[intercept.rules]]
         cidrs = ["203.0.113.7/32"]
         action = "relay"
@@ -122,7 +122,7 @@ fn who_waits_for_the_server_is_not_waited_for_where_no_name_could_decide() {
         action = "deny"
     "#;
     let it = Intercepting::start("first", rules);
-    for (address, least) in [(FAR, 0.0), (FARTHER, 0.3)] {
+    for (address, waits) in [(FAR, false), (FARTHER, true)] {
         let server = it.serve(address, |mut stream| stream.write_all(b"220 ready"));
         let code = format!(
             "import socket,time\n\
@@ -136,11 +136,7 @@ fn who_waits_for_the_server_is_not_waited_for_where_no_name_could_decide() {
         let (banner, seconds) = said.trim().rsplit_once(' ').unwrap();
         assert_eq!(banner, "220 ready");
         let seconds: f64 = seconds.parse().unwrap();
-        // The upper bound is what tells one from the other: a loaded machine is slow, but not by seconds here.
-        assert!(
-            seconds >= least && seconds < least + 20.0,
-            "{address}: {said}"
-        );
+        assert_eq!(seconds >= 4.0, waits, "{address}: {said}");
         let line = it.line(server.address());
         assert!(line.contains("action=relay"), "{line}");
     }
