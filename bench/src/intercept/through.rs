@@ -83,6 +83,7 @@ impl Through {
         client.ask(&Request::Attach {
             cgroup: Some(pod.cgroup.clone()),
             pid: None,
+            close_existing: false,
         })?;
         let mut command = pod.command(std::env::current_exe()?);
         let done = self.measure(&mut command, read, mebibytes);
