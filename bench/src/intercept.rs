@@ -44,7 +44,7 @@ enum Way {
     Nft,
     /// HNP, by interception.
     Captured,
-    /// HNP, by CONNECT, over the loopback interface of the host.
+    /// HNP, by CONNECT.
     Tunnel,
 }
 
@@ -101,7 +101,7 @@ impl Plan {
             }
             if let Some(through) = &through {
                 let captured = through.captured(&scene.pod, scene.read, mebibytes)?;
-                let tunnel = through.tunnel(mebibytes)?;
+                let tunnel = through.tunnel(&scene.pod, scene.read, mebibytes)?;
                 for (way, (rate, cpu)) in [(Way::Captured, captured), (Way::Tunnel, tunnel)] {
                     measured.entry((way, "rate")).or_default().push(rate);
                     measured.entry((way, "cpu")).or_default().push(cpu);

@@ -190,7 +190,7 @@ fn answer(listener: &TcpListener) {
 }
 
 /// As much as the other side takes.
-pub(super) fn send(listener: &TcpListener) {
+fn send(listener: &TcpListener) {
     let buffer = vec![0; 1 << 17];
     for mut stream in listener.incoming().flatten() {
         while stream.write_all(&buffer).is_ok() {}

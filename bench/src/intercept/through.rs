@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use hnp_dataplane::intercept::client::Client;
 use hnp_dataplane::intercept::protocol::Request;
-use hnp_tests::pod::{Bpffs, Pod};
+use hnp_tests::pod::{Bpffs, PEER4, Pod};
 
-use super::scene;
 use crate::child::Process;
 use crate::figures::GIB;
 use crate::usage::ProcessTree;
@@ -20,11 +19,12 @@ use crate::usage::ProcessTree;
 /// How long HNP may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running HNP, and a server that its tunnels reach. Fields drop in this order.
+/// HNP twice: one that intercepts the pod, and one inside the pod's network namespace that its clients name as their proxy. So both
+/// ways lead over the pod's loopback interface to HNP, and over the pod's network to the server. Fields drop in this order.
 pub(super) struct Through {
-    hnp: Process,
+    intercepting: Process,
+    tunnelling: Process,
     proxy: SocketAddr,
-    server: SocketAddr,
     control: PathBuf,
     _pause: hnp_tests::process::Process,
     _bpffs: Bpffs,
@@ -36,36 +36,51 @@ impl Through {
         let directory = tempfile::tempdir()?;
         let bpffs = Bpffs::new();
         let control = directory.path().join("control.sock");
-        let proxy = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let config = directory.path().join("hnp.toml");
-        fs::write(
-            &config,
-            format!(
-                "[listener]\naddress = \"{proxy}\"\n[[policy.allow]]\ncidrs = [\"127.0.0.0/8\"]\n[log]\naccess = false\nlevel = \"warn\"\n\
-                 [intercept]\ncontrol = \"{}\"\npins = \"{}\"\n",
-                control.display(),
-                bpffs.path().join("hnp").display()
-            ),
-        )?;
-        let mut command = Command::new(program);
-        command.arg("run").arg("--config").arg(&config);
-        let hnp = Process::start("hnp", &mut command)?;
-        let sending = TcpListener::bind("127.0.0.1:0")?;
-        let server = sending.local_addr()?;
-        thread::spawn(move || scene::send(&sending));
+        let intercept = format!(
+            "[intercept]\ncontrol = \"{}\"\npins = \"{}\"\n",
+            control.display(),
+            bpffs.path().join("hnp").display()
+        );
+        let start = |name: &str, inside: Option<&str>, listener: SocketAddr, more: &str| {
+            let config = directory.path().join(format!("{name}.toml"));
+            let text = format!(
+                "workers = 1\n[listener]\naddress = \"{listener}\"\n[[policy.allow]]\ncidrs = [\"{PEER4}/32\"]\n\
+                 [admin]\naddress = \"off\"\n[log]\naccess = false\nlevel = \"warn\"\n{more}"
+            );
+            fs::write(&config, text)?;
+            let mut command = inside.map_or_else(
+                || Command::new(program),
+                |netns: &str| {
+                    let mut command = Command::new("nsenter");
+                    command.arg(format!("--net={netns}")).arg(program);
+                    command
+                },
+            );
+            command.arg("run").arg("--config").arg(&config);
+            Process::start("hnp", &mut command)
+        };
+        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+        let listener = free()?;
+        let netns = pod.netns.path();
+        let netns = netns.to_str().context("a path that is no text")?;
+        let proxy = pod.netns.run(free)?;
         let started = Through {
-            hnp,
+            intercepting: start("intercepting", None, listener, &intercept)?,
+            tunnelling: start("tunnelling", Some(netns), proxy, "")?,
             proxy,
-            server,
             control,
             _pause: pod.pause(),
             _bpffs: bpffs,
             _directory: directory,
         };
+        let listens = |address| move || TcpStream::connect(address).is_ok();
         let end = Instant::now() + PATIENCE;
-        while TcpStream::connect(proxy).is_err() || Client::connect(&started.control).is_err() {
+        while !listens(listener)()
+            || !pod.netns.run(listens(proxy))
+            || Client::connect(&started.control).is_err()
+        {
             if Instant::now() > end {
-                bail!("hnp does not listen at {proxy}");
+                bail!("hnp does not listen at {listener} and, in the pod, at {proxy}");
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -86,43 +101,48 @@ impl Through {
             close_existing: false,
         })?;
         let mut command = pod.command(std::env::current_exe()?);
-        let done = self.measure(&mut command, read, mebibytes);
+        let done = measure(&self.intercepting, &mut command, read, mebibytes);
         client.ask(&Request::Detach { pod: None })?;
         done
     }
 
     /// The same of a CONNECT tunnel.
-    pub(super) fn tunnel(&self, mebibytes: u64) -> anyhow::Result<(f64, f64)> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.env("BENCH_PROXY", self.proxy.to_string());
-        self.measure(&mut command, self.server, mebibytes)
-    }
-
-    fn measure(
+    pub(super) fn tunnel(
         &self,
-        command: &mut Command,
+        pod: &Pod,
         read: SocketAddr,
         mebibytes: u64,
     ) -> anyhow::Result<(f64, f64)> {
-        let tree = ProcessTree::of(self.hnp.id())?;
-        let before = tree.cpu()?;
-        command.args(["intercept-client", "read", &mebibytes.to_string()]);
-        let output = command
-            .args([read.to_string(), read.to_string()])
-            .output()?;
-        let used = tree.cpu()? - before;
-        if !output.status.success() {
-            bail!(
-                "the client: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        let text = String::from_utf8(output.stdout)?;
-        let rate = text
-            .lines()
-            .find_map(|line| line.strip_prefix("rate "))
-            .context("the client says no rate")?;
-        let gib = (mebibytes << 20) as f64 / GIB;
-        Ok((rate.parse()?, used.as_secs_f64() / gib))
+        let mut command = pod.command(std::env::current_exe()?);
+        command.env("BENCH_PROXY", self.proxy.to_string());
+        measure(&self.tunnelling, &mut command, read, mebibytes)
     }
+}
+
+fn measure(
+    hnp: &Process,
+    command: &mut Command,
+    read: SocketAddr,
+    mebibytes: u64,
+) -> anyhow::Result<(f64, f64)> {
+    let tree = ProcessTree::of(hnp.id())?;
+    let before = tree.cpu()?;
+    command.args(["intercept-client", "read", &mebibytes.to_string()]);
+    let output = command
+        .args([read.to_string(), read.to_string()])
+        .output()?;
+    let used = tree.cpu()? - before;
+    if !output.status.success() {
+        bail!(
+            "the client: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let text = String::from_utf8(output.stdout)?;
+    let rate = text
+        .lines()
+        .find_map(|line| line.strip_prefix("rate "))
+        .context("the client says no rate")?;
+    let gib = (mebibytes << 20) as f64 / GIB;
+    Ok((rate.parse()?, used.as_secs_f64() / gib))
 }
