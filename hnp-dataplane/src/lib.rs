@@ -9,6 +9,7 @@ pub(crate) mod check;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub(crate) mod decimal;
 pub mod dial;
 pub(crate) mod exec;
 pub mod flow;

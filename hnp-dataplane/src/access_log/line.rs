@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::model::LogFormat;
+use crate::decimal;
 
 /// Longest value taken from a string, in bytes before escaping; more is cut and shown by `...`.
 pub(crate) const VALUE_LIMIT: usize = 1024;
@@ -91,7 +92,7 @@ impl<'b> Line<'b> {
 
     pub(crate) fn number(&mut self, key: &str, value: u64) {
         self.key(key);
-        digits(self.buffer, value);
+        decimal::push(self.buffer, value);
     }
 
     /// A number or a boolean as Rust shows it, where both formats agree on that.
@@ -104,7 +105,7 @@ impl<'b> Line<'b> {
     pub(crate) fn milliseconds(&mut self, key: &str, value: Duration) {
         self.key(key);
         let microseconds = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        digits(self.buffer, microseconds / 1000);
+        decimal::push(self.buffer, microseconds / 1000);
         let fraction = (microseconds % 1000) as u16;
         let digit = |value: u16| b'0' + (value % 10) as u8;
         self.buffer.extend_from_slice(&[
@@ -125,10 +126,10 @@ impl<'b> Line<'b> {
             if i > 0 {
                 self.buffer.push(b'.');
             }
-            digits(self.buffer, octet.into());
+            decimal::push(self.buffer, octet.into());
         }
         self.buffer.push(b':');
-        digits(self.buffer, address.port().into());
+        decimal::push(self.buffer, address.port().into());
         self.quote();
     }
 
@@ -247,20 +248,6 @@ fn is_active(character: char) -> bool {
                 | '\u{fff9}'..='\u{fffb}'
                 | '\u{e0000}'..='\u{e007f}'
         )
-}
-
-fn digits(buffer: &mut Vec<u8>, mut value: u64) {
-    let mut text = [0; 20];
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    buffer.extend_from_slice(&text[at..]);
 }
 
 #[cfg(test)]

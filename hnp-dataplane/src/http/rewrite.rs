@@ -9,6 +9,7 @@ use super::answer::reason_phrase;
 use super::fields::{Fields, Known};
 use super::head::{BodyFraming, RequestHead, RequestTarget, Version};
 use super::response::ResponseHead;
+use crate::decimal;
 
 /// The name HNP goes by in `Via`.
 const PSEUDONYM: &str = "hnp";
@@ -150,7 +151,7 @@ pub(super) fn response_head_but(
     fate: impl Fn(&[u8], &[u8]) -> Fate,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    write_number(out, head.status.into());
+    decimal::push(out, head.status.into());
     out.push(b' ');
     match head.reason {
         [] => out.extend_from_slice(reason_phrase(head.status).as_bytes()),
@@ -257,24 +258,8 @@ fn write_framing(out: &mut Vec<u8>, framing: BodyFraming, fields: &Fields<'_>) {
 
 fn write_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"Content-Length: ");
-    write_number(out, length);
+    decimal::push(out, length);
     out.extend_from_slice(b"\r\n");
-}
-
-/// In decimal. The formatter of the standard library takes several times as long, twice a message.
-fn write_number(out: &mut Vec<u8>, mut number: u64) {
-    // As many digits as the largest number has.
-    let mut digits = [0; 20];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[first..]);
 }
 
 /// Counted down for the two methods that know it (RFC 9110 section 7.6.2), passed otherwise. The caller has answered 0.

@@ -33,20 +33,31 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// # Errors
 /// The connection broke.
 pub(super) async fn name(client: &Stream, head: &HeadLimits, limit: Duration) -> io::Result<Seen> {
-    let mut received = Vec::new();
+    more(client, head, limit, Vec::new()).await
+}
+
+/// As [`name`], after what was received already.
+async fn more(
+    client: &Stream,
+    head: &HeadLimits,
+    limit: Duration,
+    mut received: Vec<u8>,
+) -> io::Result<Seen> {
     let mut name = None;
     let reading = async {
         let mut buffer = vec![0; 4096];
         loop {
-            let got = client.read(&mut buffer).await?;
-            received.extend_from_slice(&buffer[..got]);
             match look(&received, head) {
                 Look::Found(found) => {
                     name = Some(found);
                     return Ok(());
                 }
-                Look::More if got > 0 && received.len() < LONGEST => {}
+                Look::More if received.len() < LONGEST => {}
                 Look::More | Look::Nothing => return Ok(()),
+            }
+            match client.read(&mut buffer).await? {
+                0 => return Ok(()),
+                got => received.extend_from_slice(&buffer[..got]),
             }
         }
     };
@@ -75,13 +86,19 @@ pub(super) async fn overhear(
     if upstream.may_have_more() {
         return Ok(nothing);
     }
-    tokio::select! {
+    let mut received = vec![0; 4096];
+    // It reads at once: whoever watched the client during the dial may have been told already that there is something.
+    let got = tokio::select! {
         biased;
-        spoken = client.readable() => spoken?,
+        got = client.read(&mut received) => got?,
         _ = upstream.readable() => return Ok(nothing),
         () = until => return Ok(nothing),
+    };
+    received.truncate(got);
+    match got {
+        0 => Ok(nothing),
+        _ => more(client, head, WHOLE, received).await,
     }
-    name(client, head, WHOLE).await
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -125,5 +142,51 @@ fn canonical(host: &[u8]) -> Look {
             ..
         }) => Look::Found(name),
         _ => Look::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::uring::{Mechanism, Socket};
+
+    /// A stream of a worker's, and its peer.
+    fn pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (own, _) = listener.accept().unwrap();
+        own.set_nonblocking(true).unwrap();
+        let own = Socket::from_fd(OwnedFd::from(own)).unwrap();
+        (own.into(), peer)
+    }
+
+    #[test]
+    fn what_came_during_a_slow_dial_is_overheard() {
+        for mechanism in [Mechanism::IoUring, Mechanism::Epoll] {
+            let seen = uring::run(mechanism, async {
+                let (client, mut application) = pair();
+                let (upstream, _server) = pair();
+                application
+                    .write_all(b"GET / HTTP/1.1\r\nHost: slow.test\r\n\r\n")
+                    .unwrap();
+                // As during a dial: the event that something has come goes to who asks whether the client is still there.
+                let dial = uring::sleep(Duration::from_millis(50));
+                tokio::select! {
+                    () = dial => {}
+                    error = client.broken() => panic!("{error}"),
+                }
+                let never = std::future::pending();
+                let limits = HeadLimits::default();
+                let heard = overhear(&client, &upstream, &limits, never);
+                uring::timeout(Duration::from_secs(20), heard).await
+            });
+            let seen = seen.unwrap().expect("it is heard at once").unwrap();
+            assert_eq!(seen.name.as_deref(), Some("slow.test"), "{mechanism:?}");
+            assert!(seen.received.ends_with(b"slow.test\r\n\r\n"));
+        }
     }
 }
