@@ -19,6 +19,7 @@ class Session:
         self.seen = ""
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
+            usual_signals()
             os.execvp(WORDS[0], [*WORDS, *command])
 
     def expect(self, text: str) -> None:
@@ -45,6 +46,12 @@ class Session:
             pass
         _, status = os.waitpid(self.pid, 0)
         return os.waitstatus_to_exitcode(status)
+
+
+def usual_signals() -> None:
+    """As at a login: whoever started the tests may ignore some."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def check(what: str, got, expected) -> None:
@@ -89,6 +96,7 @@ def job_control() -> None:
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     job = os.fork()
     if job == 0:
+        usual_signals()
         os.setpgid(0, 0)
         os.tcsetpgrp(0, os.getpgrp())
         signal.signal(signal.SIGTTOU, signal.SIG_DFL)

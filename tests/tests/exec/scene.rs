@@ -31,9 +31,10 @@ impl Scene {
 
     /// `hnp exec` in the pod, with nothing of this environment that could configure it.
     pub(crate) fn exec(&self) -> Command {
-        let words = self.exec_words();
-        let mut command = self.pod.command(&words[0]);
-        command.args(&words[1..]);
+        // Tests may run in the background of a shell, which ignores these for its jobs; a shell's `trap` would then do nothing.
+        let mut command = self.pod.command("env");
+        command.arg("--default-signal=HUP,INT,QUIT");
+        command.args(self.exec_words());
         for name in ["HNP_CONFIG", "PROXY_URL", "RUST_LOG"] {
             command.env_remove(name);
         }
