@@ -63,8 +63,21 @@ pub const EVENTS: &str = "EVENTS";
 /// Size of [`EVENTS`] in bytes; a power of two, and pages.
 pub const EVENTS_BYTES: u32 = 1 << 20;
 
-/// The constant that tells programs whether the kernel has `bpf_set_retval` (Linux 5.18): 0 or 1.
-pub const HAS_SET_RETVAL: &str = "HAS_SET_RETVAL";
+/// The constant that the loader sets in the programs: a [`Build`].
+pub const BUILD: &str = "HNP_BUILD";
+/// The section that holds nothing but [`BUILD`]. It becomes a map of the kernel's, which stays with the programs: by it, HNP tells
+/// whose programs are attached. That holds for programs of any [`ABI`], so its name and layout never change.
+pub const BUILD_SECTION: &str = ".rodata.hnp";
+
+/// What the loader tells the programs, for good; the verifier knows the values, too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// Whether the kernel has `bpf_set_retval` (Linux 5.18): 0 or 1.
+    pub has_set_retval: u8,
+    /// Which build of HNP loaded them, in ASCII, ended by a zero byte.
+    pub version: [u8; 63],
+}
 
 /// By what HNP, having accepted a connection, finds out where it was meant to go.
 #[repr(C)]
@@ -120,6 +133,7 @@ pub struct Capture {
 
 const _: () = {
     use core::mem::offset_of;
+    assert!(size_of::<Build>() == 64 && offset_of!(Build, version) == 1);
     assert!(size_of::<DestinationKey>() == 32 && align_of::<DestinationKey>() == 8);
     assert!(offset_of!(DestinationKey, address) == 8 && offset_of!(DestinationKey, port) == 24);
     assert!(size_of::<Destination>() == 56 && align_of::<Destination>() == 8);

@@ -5,12 +5,14 @@
 )]
 
 use super::{
-    Address, Capture, Counters, Destination, DestinationKey, Event, Policy, RuleKey, Segments,
-    Settings,
+    Address, Build, Capture, Counters, Destination, DestinationKey, Event, Policy, RuleKey,
+    Segments, Settings,
 };
 
 // SAFETY: `repr(C)`, integers only, no padding: every bit pattern of its size is a value.
 unsafe impl aya::Pod for Address {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Build {}
 // SAFETY: as above.
 unsafe impl aya::Pod for DestinationKey {}
 // SAFETY: as above.

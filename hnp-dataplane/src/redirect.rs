@@ -4,6 +4,8 @@
 //! ```text
 //! object        what the build embedded: the programs, or why there are none
 //! programs      loaded into the kernel: rules, policies, counters, heartbeat
+//! builds        whose programs are attached: this build's, or another's
+//! bpf           the system call, where aya does not make it
 //! attached      to a cgroup, by links that may be pinned and so outlive this process
 //! pins          where pins are, and which of them nobody needs any more
 //! policy        what becomes of a pod's connections
@@ -18,6 +20,8 @@
 //! ```
 
 mod attached;
+mod bpf;
+mod builds;
 mod cgroup;
 mod destinations;
 mod events;
@@ -33,7 +37,7 @@ mod undisturbed;
 
 pub(crate) use self::pins::BPF_FS;
 pub use self::{
-    attached::Attached,
+    attached::{Attached, Replaced},
     cgroup::{cgroup_paths, cgroup2_mount},
     destinations::{Destinations, OriginalDestination},
     events::{Events, Observed},

@@ -18,6 +18,8 @@ mod limits;
 mod loading;
 #[path = "redirect/pod.rs"]
 mod pod;
+#[path = "redirect/upgrade.rs"]
+mod upgrade;
 #[path = "redirect/ways.rs"]
 mod ways;
 

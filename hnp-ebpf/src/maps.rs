@@ -11,7 +11,7 @@ use aya_ebpf::{
     maps::{Array, CgroupStorage, LpmTrie, LruHashMap, PerCpuHashMap, RingBuf},
 };
 use hnp_common::{
-    COUNTERS_CAPACITY, Capture, Counter, Counters, DESTINATIONS_CAPACITY, Destination,
+    Build, COUNTERS_CAPACITY, Capture, Counter, Counters, DESTINATIONS_CAPACITY, Destination,
     DestinationKey, EVENTS_BYTES, Policy, RULES_CAPACITY, RuleKey, Segments, Settings,
 };
 
@@ -42,9 +42,14 @@ static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
-/// Set by the loader. The verifier knows its value, so that where it is 0 the call to the helper is never looked at.
+/// Set by the loader. The verifier knows its value, so that where a helper is not there the call to it is never looked at. The
+/// section's name is [`hnp_common::BUILD_SECTION`].
 #[unsafe(no_mangle)]
-static HAS_SET_RETVAL: u8 = 0;
+#[unsafe(link_section = ".rodata.hnp")]
+static HNP_BUILD: Build = Build {
+    has_set_retval: 0,
+    version: [0; 63],
+};
 
 /// The policy, if the cgroup has one.
 #[inline(always)]
@@ -66,7 +71,7 @@ pub(crate) fn settings() -> Option<&'static Settings> {
 pub(crate) fn has_set_retval() -> bool {
     // SAFETY: a static of this object. Volatile, as the compiler would take the value above for the last word. (aya's `Global`
     // has a type whose BTF the kernel refuses.)
-    unsafe { (&raw const HAS_SET_RETVAL).read_volatile() != 0 }
+    unsafe { (&raw const HNP_BUILD.has_set_retval).read_volatile() != 0 }
 }
 
 /// Counts one. A pod without counters loses the count, and nothing else.

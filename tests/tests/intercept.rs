@@ -10,6 +10,8 @@ mod fixture;
 mod life;
 #[path = "intercept/names.rs"]
 mod names;
+#[path = "intercept/upgrade.rs"]
+mod upgrade;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

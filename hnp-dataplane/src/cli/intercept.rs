@@ -1,5 +1,6 @@
 //! `hnp intercept`: which pods a running HNP intercepts.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,9 +72,12 @@ fn let_go(intercept: &Intercept) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let removed = Pins::open(&intercept.pins).and_then(|pins| {
-        let pods = pins.cgroups()?.len();
-        pins.remove()?;
-        Ok(pods)
+        let mut pods = HashSet::new();
+        for version in pins.others()?.into_iter().chain([pins]) {
+            pods.extend(version.cgroups()?);
+            version.remove()?;
+        }
+        Ok(pods.len())
     });
     match removed {
         Ok(pods) => {
@@ -125,6 +129,9 @@ fn print(args: &InterceptArgs, pods: &[PodReport], json: bool) {
             if closed > 0 {
                 println!("  {closed} connections from before were closed");
             }
+        }
+        if let (true, Some(version)) = (args.list, &pod.programs) {
+            println!("  programs of hnp {version}");
         }
         let counted = pod.counters.iter().filter(|(_, count)| *count > 0);
         let counted: Vec<String> = counted

@@ -2,6 +2,7 @@
 //!
 //! Everything here is quick and blocks: it belongs on the control thread, never on a worker.
 
+mod predecessor;
 mod report;
 
 use std::collections::{BTreeMap, HashSet};
@@ -17,9 +18,7 @@ use super::place::Place;
 use super::protocol::PodReport;
 use super::{InterceptError, KernelRules, Observers, Order, Pod, Settings};
 use crate::admin::metrics::Pods;
-use crate::redirect::{
-    Attached, Events, NetNs, PodPolicy, Programs, RulesId, cgroup_paths, cgroup2_mount,
-};
+use crate::redirect::{Attached, Events, NetNs, Pins, PodPolicy, Programs, RulesId, cgroup2_mount};
 pub use report::COUNTERS;
 
 /// How long without a heartbeat until the kernel takes HNP for gone, although it listens.
@@ -42,6 +41,8 @@ pub struct Interceptor {
     last_number: u32,
     /// Pins that could not be taken over, and of which that was said.
     left: HashSet<u64>,
+    /// Pins of other versions that there were at the start.
+    others: Vec<Pins>,
     ticks: u64,
 }
 
@@ -81,6 +82,7 @@ impl Interceptor {
             served: BTreeMap::new(),
             last_number,
             left: HashSet::new(),
+            others: Vec::new(),
             ticks: 0,
         };
         interceptor.programs.beat(nanoseconds(STALE_AFTER))?;
@@ -99,55 +101,6 @@ impl Interceptor {
     #[must_use]
     pub fn observers(&self) -> &Observers {
         &self.observers
-    }
-
-    /// Takes over what an earlier HNP has left pinned, and forgets what that no longer needs.
-    ///
-    /// # Errors
-    /// The pins or the kernel's maps cannot be used. A pod that cannot be taken over is said, and left as it is.
-    pub fn take_over(&mut self) -> Result<(), InterceptError> {
-        self.adopt()?;
-        let pods: Vec<u32> = self.served.values().map(|one| one.pod.number).collect();
-        // Pods that were left may come back: their rules must not go.
-        if self.left.is_empty() {
-            let rules: Vec<RulesId> = self.served.values().map(|one| one.rules).collect();
-            self.programs.retain(&pods, &rules)?;
-        }
-        Ok(())
-    }
-
-    /// Serves the pinned pods that are not served yet; removes the pins of those that are no more.
-    fn adopt(&mut self) -> Result<(), InterceptError> {
-        let Some(pins) = self.programs.pins().cloned() else {
-            return Ok(());
-        };
-        let mut strange = pins.cgroups()?;
-        strange.retain(|number| !self.served.contains_key(number));
-        if strange.is_empty() {
-            return Ok(());
-        }
-        let paths = cgroup_paths(&cgroup2_mount()?, &strange);
-        for number in strange {
-            let Some(path) = paths.get(&number) else {
-                pins.remove_pod(number)?;
-                self.left.remove(&number);
-                continue;
-            };
-            match self.attach(path) {
-                Ok(report) => {
-                    self.left.remove(&number);
-                    tracing::info!(pod = report.pod, cgroup = %path.display(), "taken over: the pod is intercepted again");
-                }
-                Err(error) => {
-                    if self.left.insert(number) {
-                        tracing::warn!(
-                            "a pod that an earlier HNP intercepted cannot be taken over yet: {error}"
-                        );
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Intercepts the pod of a process.
@@ -239,6 +192,7 @@ impl Interceptor {
         let policy = self.policy(&pod, rules, listening.ports);
         match self.programs.attach(&pod.cgroup, number, &policy) {
             Ok(attached) => {
+                predecessor::report(&pod.label, &attached);
                 let served = Served {
                     pod,
                     attached,
@@ -310,6 +264,9 @@ impl Interceptor {
             for cgroup in pins.cgroups()? {
                 pins.remove_pod(cgroup)?;
             }
+            for other in pins.others()? {
+                other.remove()?;
+            }
         }
         ended
     }
@@ -335,6 +292,10 @@ impl Interceptor {
         self.books.leave(pod.number);
         self.programs.remove_rules(rules)?;
         detached?;
+        for other in &self.others {
+            // Else it would be taken over again.
+            other.remove_pod(id)?;
+        }
         Ok(report)
     }
 
@@ -357,6 +318,7 @@ impl Interceptor {
             cgroup: served.pod.cgroup.clone(),
             port4: served.ports.0,
             port6: served.ports.1,
+            programs: Some(served.attached.version()),
             from_before: None,
             counters: counted
                 .map(|(name, count)| (name.to_owned(), count))
@@ -442,6 +404,7 @@ impl Interceptor {
             tracing::info!(pod = report.pod, "the pod is gone: its connections end");
         }
         self.adopt()?;
+        self.supersede()?;
         if self.ticks.is_multiple_of(FORGOTTEN_AFTER.as_secs()) {
             self.programs.destinations()?.sweep(FORGOTTEN_AFTER)?;
         }

@@ -59,6 +59,9 @@ pub struct PodReport {
     pub port4: u16,
     /// HNP's port on `[::1]` there; 0 where it has no IPv6.
     pub port6: u16,
+    /// Which build of HNP its programs are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programs: Option<String>,
     /// Connections that it had made before, as it was attached to: those that go on without HNP, and those that were closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_before: Option<FromBefore>,

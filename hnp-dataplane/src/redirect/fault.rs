@@ -1,6 +1,9 @@
 //! What can go wrong with eBPF, told by who can do something about it.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError, sys::SyscallError};
 use thiserror::Error;
@@ -59,6 +62,16 @@ pub enum RedirectError {
         path: PathBuf,
         /// What the system answered.
         error: io::Error,
+    },
+    /// The program of another build stays behind a link.
+    #[error(
+        "the program behind {pin}, of another build of hnp, cannot be replaced: {why}. It goes on working as it did"
+    )]
+    NotReplaced {
+        /// Where the link is pinned.
+        pin: PathBuf,
+        /// What the kernel answered, whose fault it is and what to do.
+        why: String,
     },
     /// The embedded object does not hold what this `hnp` expects of it: a fault of HNP's build.
     #[error(
@@ -131,6 +144,30 @@ impl RedirectError {
     /// What aya reports about a link or a pin.
     pub(super) fn of_link(doing: &str, error: &dyn std::error::Error) -> Self {
         Self::other(doing, error)
+    }
+
+    /// What the kernel answered when the program behind a link was to be replaced.
+    pub(super) fn of_replacing(pin: &Path, hook: &str, error: io::Error) -> Self {
+        let again = "detach the pod and attach to it again (`hnp intercept`)";
+        let why = match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+                format!(
+                    "the kernel does not let hnp do it: {}",
+                    forbidden_why(&status)
+                )
+            }
+            Some(libc::EINVAL | libc::ENOENT) => format!(
+                "what is pinned there is no link of {hook} ({error}), so somebody else has changed the pins; {again}"
+            ),
+            _ => format!(
+                "the kernel refuses ({error}); {again}, and if that does not help, report it"
+            ),
+        };
+        Self::NotReplaced {
+            pin: pin.to_owned(),
+            why,
+        }
     }
 
     fn not_permitted(doing: &str) -> Self {

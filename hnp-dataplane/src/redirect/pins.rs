@@ -1,9 +1,12 @@
 //! Where maps and links are pinned, so that they outlive this process.
 //!
 //! ```text
-//! DIRECTORY/v1/maps/RULES …                     v1: the ABI; another version's are left alone
+//! DIRECTORY/v1/maps/RULES …                     v1: the ABI
 //! DIRECTORY/v1/pods/<cgroup's number>/hnp_connect4 …
 //! ```
+//!
+//! Maps and programs are never used across versions. That there is a directory for each, with a directory for each pod in it, is
+//! what holds for all: by it, an HNP of one version replaces what one of another has left (`versions`).
 
 use std::{
     collections::HashSet,
@@ -17,12 +20,15 @@ use nix::{
     sys::statfs::{FsType, statfs},
 };
 
-use super::{RedirectError, cgroup::visit, cgroup2_mount, programs::MAPS};
+use super::{RedirectError, cgroup::visit, cgroup2_mount};
+
+mod versions;
 
 /// A directory in a BPF file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
-    root: PathBuf,
+    directory: PathBuf,
+    abi: u32,
 }
 
 /// `BPF_FS_MAGIC` of the kernel's `magic.h`.
@@ -34,13 +40,22 @@ impl Pins {
     /// # Errors
     /// When it cannot be made, or is on another file system.
     pub fn open(directory: &Path) -> Result<Self, RedirectError> {
+        Self::open_version(directory, ABI)
+    }
+
+    /// As an HNP whose maps are of that version would.
+    ///
+    /// # Errors
+    /// As [`Pins::open`].
+    pub fn open_version(directory: &Path, abi: u32) -> Result<Self, RedirectError> {
         let pins = Self {
-            root: directory.join(format!("v{ABI}")),
+            directory: directory.to_owned(),
+            abi,
         };
         for made in ["maps", "pods"] {
-            make(&pins.root.join(made))?;
+            make(&pins.root().join(made))?;
         }
-        let kind = statfs(&pins.root).map(|status| status.filesystem_type());
+        let kind = statfs(&pins.root()).map(|status| status.filesystem_type());
         if kind != Ok(BPF_FS) {
             return Err(RedirectError::NoBpffs {
                 path: directory.to_owned(),
@@ -78,7 +93,7 @@ impl Pins {
     /// # Errors
     /// When the directory cannot be read.
     pub fn cgroups(&self) -> Result<Vec<u64>, RedirectError> {
-        let pods = self.root.join("pods");
+        let pods = self.root().join("pods");
         let names = fs::read_dir(&pods)
             .and_then(Iterator::collect::<io::Result<Vec<_>>>)
             .map_err(|error| fault("read", &pods, error))?;
@@ -96,11 +111,13 @@ impl Pins {
         for cgroup in self.cgroups()? {
             self.remove_pod(cgroup)?;
         }
-        for map in MAPS {
-            gone(&self.map(map), fs::remove_file)?;
+        let maps = self.root().join("maps");
+        // Whatever they are called.
+        for map in fs::read_dir(&maps).into_iter().flatten().flatten() {
+            gone(&map.path(), fs::remove_file)?;
         }
         for directory in ["maps", "pods", ""] {
-            gone(&self.root.join(directory), fs::remove_dir)?;
+            gone(&self.root().join(directory), fs::remove_dir)?;
         }
         Ok(())
     }
@@ -121,7 +138,11 @@ impl Pins {
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
-        self.root.join("maps").join(name)
+        self.root().join("maps").join(name)
+    }
+
+    pub(super) fn forget_map(&self, name: &str) -> Result<(), RedirectError> {
+        gone(&self.map(name), fs::remove_file)
     }
 
     pub(super) fn link(&self, cgroup: u64, hook: &str) -> PathBuf {
@@ -132,23 +153,39 @@ impl Pins {
         make(&self.pod(cgroup))
     }
 
-    /// Removes whatever is pinned for a cgroup: another version may have had other hooks.
+    /// Removes whatever is pinned for a cgroup: another build may have had other hooks.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn remove_pod(&self, cgroup: u64) -> Result<(), RedirectError> {
-        let pod = self.pod(cgroup);
-        let Ok(pins) = fs::read_dir(&pod) else {
+        self.retain(cgroup, |_| false)?;
+        gone(&self.pod(cgroup), fs::remove_dir)
+    }
+
+    /// Removes what is pinned for a cgroup, but for links with such names.
+    pub(super) fn retain(
+        &self,
+        cgroup: u64,
+        keep: impl Fn(&str) -> bool,
+    ) -> Result<(), RedirectError> {
+        let Ok(pins) = fs::read_dir(self.pod(cgroup)) else {
             return Ok(());
         };
-        for pin in pins.flatten() {
+        let strange = pins
+            .flatten()
+            .filter(|pin| !pin.file_name().to_str().is_some_and(&keep));
+        for pin in strange {
             gone(&pin.path(), fs::remove_file)?;
         }
-        gone(&pod, fs::remove_dir)
+        Ok(())
     }
 
     fn pod(&self, cgroup: u64) -> PathBuf {
-        self.root.join("pods").join(cgroup.to_string())
+        self.root().join("pods").join(cgroup.to_string())
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.join(format!("v{}", self.abi))
     }
 }
 

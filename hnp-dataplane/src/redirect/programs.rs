@@ -3,6 +3,7 @@
 mod counted;
 mod hook;
 mod maps;
+mod replace;
 mod rules;
 
 use std::{
@@ -21,15 +22,16 @@ use aya::{
     util::nr_cpus,
 };
 use hnp_common::{
-    COUNTERS, Counters, HAS_SET_RETVAL, POLICIES, Policy, RULES, RuleKey, SETTINGS, Segments,
-    Settings,
+    BUILD, COUNTERS, Counters, POLICIES, Policy, RULES, RuleKey, SETTINGS, Segments, Settings,
 };
 
 use self::hook::Hook;
 pub use self::{counted::ProgramReport, rules::RulesId};
 pub(super) use self::{hook::HOOKS, maps::MAPS};
 use super::{
-    Attached, Pins, PodPolicy, RedirectError, object,
+    Attached, Pins, PodPolicy, RedirectError,
+    builds::{self, Known},
+    object,
     undisturbed::{again, undisturbed},
 };
 
@@ -38,6 +40,8 @@ use super::{
 pub struct Programs {
     ebpf: Ebpf,
     pins: Option<Pins>,
+    version: String,
+    known: Known,
     next_rules: AtomicU32,
 }
 
@@ -47,7 +51,7 @@ impl Programs {
     /// # Errors
     /// When the build left them out, when privilege is missing, or when the verifier refuses one.
     pub fn load() -> Result<Self, RedirectError> {
-        undisturbed(|| Self::load_with(None))
+        Self::load_object(object::embedded()?, None)
     }
 
     /// Loads the embedded programs, with the maps that are pinned there; those that are not are made and pinned.
@@ -55,7 +59,29 @@ impl Programs {
     /// # Errors
     /// As [`Programs::load`]; and when the directory cannot be used.
     pub fn load_pinned(pins: Pins) -> Result<Self, RedirectError> {
-        undisturbed(|| Self::load_with(Some(pins)))
+        Self::load_object(object::embedded()?, Some(pins))
+    }
+
+    /// The embedded programs.
+    ///
+    /// # Errors
+    /// When the build left them out.
+    pub fn embedded() -> Result<&'static [u8], RedirectError> {
+        object::embedded()
+    }
+
+    /// Loads other programs than the embedded ones: those of another build, in a test of what happens then.
+    ///
+    /// # Errors
+    /// As [`Programs::load_pinned`].
+    pub fn load_object(object: &[u8], pins: Option<Pins>) -> Result<Self, RedirectError> {
+        undisturbed(|| Self::load_with(object, pins))
+    }
+
+    /// Which build of HNP they are of.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Whether the kernel lets programs choose the error of a denied call (`bpf_set_retval`, Linux 5.18): `ECONNREFUSED` then, else
@@ -67,14 +93,15 @@ impl Programs {
             .unwrap_or(false)
     }
 
-    fn load_with(pins: Option<Pins>) -> Result<Self, RedirectError> {
-        let object = object::embedded()?;
-        let has_set_retval = u8::from(Self::can_say_why());
+    fn load_with(object: &[u8], pins: Option<Pins>) -> Result<Self, RedirectError> {
+        let version = builds::version(object);
+        let build = builds::build(Self::can_say_why(), &version);
         let mut loader = EbpfLoader::new();
-        loader.override_global(HAS_SET_RETVAL, &has_set_retval, true);
+        loader.override_global(BUILD, &build, true);
         if let Some(pins) = &pins {
-            for map in MAPS {
-                loader.map_pin_path(map, pins.map(map));
+            maps::fit(pins)?;
+            for map in &MAPS {
+                loader.map_pin_path(map.name, pins.map(map.name));
             }
         }
         let mut ebpf = loader
@@ -88,6 +115,8 @@ impl Programs {
         let programs = Self {
             ebpf,
             pins,
+            version,
+            known: Known::default(),
             next_rules: AtomicU32::new(1),
         };
         // Numbers of an earlier process are in use still.
@@ -103,7 +132,8 @@ impl Programs {
     }
 
     /// Attaches the programs to a cgroup v2 directory, as pod number `pod` (from 1): they then hold for every process in it
-    /// and below. Where pins are kept, what is pinned for the cgroup is taken over, and what is new is pinned.
+    /// and below. Where pins are kept, what is pinned for the cgroup is taken over, and what is new is pinned. Programs of another
+    /// build are replaced; where one cannot be, [`Attached::replaced`] says why, and it goes on working.
     ///
     /// # Errors
     /// When the directory cannot be opened or is no cgroup v2, or when privilege is missing.
@@ -113,8 +143,13 @@ impl Programs {
         pod: u32,
         policy: &PodPolicy,
     ) -> Result<Attached, RedirectError> {
-        let mut attached = Attached::open(cgroup, pod, self.pins.as_ref())?;
+        let mut attached = Attached::open(cgroup, pod, &self.version, self.pins.as_ref())?;
+        self.replace(&mut attached);
         self.apply(&mut attached, policy)?;
+        if let Some(pins) = &self.pins {
+            // Hooks that only another build has.
+            pins.retain(attached.cgroup, |name| attached.has(name))?;
+        }
         Ok(attached)
     }
 
@@ -149,11 +184,18 @@ impl Programs {
         }
         let encoded = policy.encode(attached.pod);
         for hook in &HOOKS {
-            if (!hook.quic || policy.deny_quic) && !attached.has(hook.name) {
+            let worn = attached.link(hook.name).map(|link| link.worn);
+            if worn.unwrap_or(!hook.quic || policy.deny_quic) {
                 let doing = format!("attach eBPF programs to {}", attached.path.display());
                 let link = hook
                     .attach(&mut self.ebpf, &attached.directory)
                     .map_err(|error| RedirectError::of_program(&doing, hook.name, error))?;
+                if worn.is_some() {
+                    // Both are attached for a moment: the second finds what the first has rewritten to be loopback. The old
+                    // one goes when the new one knows its policy.
+                    self.write_policy(attached.cgroup, hook, encoded)?;
+                    attached.replaced.programs += 1;
+                }
                 attached.add(hook.name, link, self.pins.as_ref())?;
             }
             if attached.has(hook.name) {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hnp_tests::node::hnp;
 use hnp_tests::pod::{Bpffs, Pod};
@@ -86,6 +86,11 @@ impl Intercepting {
     /// The control socket.
     pub(crate) fn control(&self) -> PathBuf {
         self.directory.path().join("control.sock")
+    }
+
+    /// Where HNP pins.
+    pub(crate) fn pinned(&self) -> &Path {
+        self.bpffs.path()
     }
 
     /// The pods that are pinned.

@@ -61,6 +61,7 @@ impl Programs {
             })?;
             reports.push(ProgramReport {
                 name: name.to_owned(),
+                id: info.id(),
                 section: HOOKS
                     .iter()
                     .find(|hook| hook.name == name)
@@ -85,6 +86,8 @@ const INSTRUCTION_BYTES: u32 = 8;
 pub struct ProgramReport {
     /// Its name in the object.
     pub name: String,
+    /// Its number in the kernel.
+    pub id: u32,
     /// The ELF section it came in, which names the hook it is attached to.
     pub section: &'static str,
     /// Instructions after the kernel's rewriting.

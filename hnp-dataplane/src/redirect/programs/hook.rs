@@ -4,7 +4,10 @@ use std::fs::File;
 
 use aya::{
     Ebpf,
-    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, SockOps, links::FdLink},
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, ProgramError, ProgramFd, ProgramInfo, SockOps,
+        links::FdLink,
+    },
 };
 use hnp_common::{
     CONNECT4, CONNECT6, GETPEERNAME4, GETPEERNAME6, GETSOCKNAME4, GETSOCKNAME6, SENDMSG4, SENDMSG6,
@@ -53,6 +56,15 @@ impl Hook {
             Some(program) => program?.load(),
             None => self.sock_addr(ebpf)?.load(),
         }
+    }
+
+    /// The loaded program.
+    pub(super) fn loaded<'a>(
+        &self,
+        ebpf: &'a Ebpf,
+    ) -> Result<(ProgramInfo, &'a ProgramFd), ProgramError> {
+        let program = ebpf.program(self.name).ok_or(ProgramError::NotLoaded)?;
+        Ok((program.info()?, program.fd()?))
     }
 
     pub(super) fn attach(&self, ebpf: &mut Ebpf, cgroup: &File) -> Result<FdLink, ProgramError> {

@@ -1,23 +1,81 @@
 //! The maps that programs and user space share.
 
-use aya::maps::{HashMap, Map, MapData};
-use hnp_common::{COUNTERS, DESTINATIONS, EVENTS, POLICIES, RULES, SETTINGS, SOCKETS};
+use aya::maps::{HashMap, Map, MapData, MapInfo, MapType};
+use hnp_common::{
+    ABI, COUNTERS, COUNTERS_CAPACITY, Capture, Counters, DESTINATIONS, DESTINATIONS_CAPACITY,
+    Destination, DestinationKey, EVENTS, EVENTS_BYTES, POLICIES, Policy, RULES, RULES_CAPACITY,
+    RuleKey, SETTINGS, SOCKETS, Segments, Settings,
+};
 
 use super::{
-    super::{Destinations, Events, RedirectError},
+    super::{Destinations, Events, Pins, RedirectError},
     Programs,
 };
 
+/// A map that outlives the process where it pins.
+pub(in crate::redirect) struct Shared {
+    pub(in crate::redirect) name: &'static str,
+    kind: MapType,
+    /// Bytes of a key and of a value, and how many there are, as the kernel says it.
+    layout: [u32; 3],
+}
+
+const fn map<Value>(name: &'static str, kind: MapType, key: usize, entries: u32) -> Shared {
+    Shared {
+        name,
+        kind,
+        layout: [key as u32, size_of::<Value>() as u32, entries],
+    }
+}
+
 /// The maps that outlive the process where it pins.
-pub(in crate::redirect) const MAPS: [&str; 7] = [
-    POLICIES,
-    RULES,
-    SOCKETS,
-    DESTINATIONS,
-    COUNTERS,
-    SETTINGS,
-    EVENTS,
+pub(in crate::redirect) const MAPS: [Shared; 7] = [
+    map::<Policy>(POLICIES, MapType::CgroupStorage, size_of::<[u64; 2]>(), 0),
+    map::<Segments>(
+        RULES,
+        MapType::LpmTrie,
+        size_of::<u32>() + size_of::<RuleKey>(),
+        RULES_CAPACITY,
+    ),
+    map::<Capture>(SOCKETS, MapType::SkStorage, size_of::<u32>(), 0),
+    map::<Destination>(
+        DESTINATIONS,
+        MapType::LruHash,
+        size_of::<DestinationKey>(),
+        DESTINATIONS_CAPACITY,
+    ),
+    map::<Counters>(
+        COUNTERS,
+        MapType::PerCpuHash,
+        size_of::<u32>(),
+        COUNTERS_CAPACITY,
+    ),
+    map::<Settings>(SETTINGS, MapType::Array, size_of::<u32>(), 1),
+    map::<()>(EVENTS, MapType::RingBuf, 0, EVENTS_BYTES),
 ];
+
+/// Lets go of pinned maps that are laid out otherwise than this build expects, although they are of the same [`hnp_common::ABI`]: who
+/// made them did not number the change. All of them, for programs use them together; those that are attached keep theirs until
+/// they are replaced.
+pub(super) fn fit(pins: &Pins) -> Result<(), RedirectError> {
+    let unfit = MAPS.iter().find_map(|map| {
+        // One that is not there will be made.
+        let info = MapInfo::from_pin(pins.map(map.name)).ok()?;
+        let layout = [info.key_size(), info.value_size(), info.max_entries()];
+        let fits = info.map_type().ok() == Some(map.kind) && layout == map.layout;
+        (!fits).then_some((map, layout))
+    });
+    let Some((map, layout)) = unfit else {
+        return Ok(());
+    };
+    tracing::warn!(
+        "the map {} was made by another build of hnp, and is laid out otherwise (key, value and entries are {layout:?}, not {:?}) \
+         under the same version {ABI}: a fault of that build or of this one; all maps are made anew, with counters that begin at zero",
+        pins.map(map.name).display(),
+        map.layout,
+    );
+    MAPS.iter().try_for_each(|map| pins.forget_map(map.name))
+}
 
 impl Programs {
     /// A handle on the original destinations. Each thread takes one of its own.
