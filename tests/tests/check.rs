@@ -54,12 +54,16 @@ impl Host {
         }
     }
 
+    /// With an upstream at this url.
+    fn with_upstream(url: &str) -> Host {
+        Host::new(&format!("[upstream]\nurl = \"{url}\"\n"))
+    }
+
     /// With `upstream` as its manager, whose authority it knows, and to which it shows this.
     fn with_manager(url: &str, pair: Option<&Pair>) -> Host {
         let material = Material::shared();
-        let mut host = Host::new(&format!(
-            "[upstream]\nurl = \"{url}\"\nca = \"manager-ca.crt\"\n"
-        ));
+        let mut host = Host::with_upstream(url);
+        host.config += "ca = \"manager-ca.crt\"\n";
         host.file("manager-ca.crt", material.manager.pem());
         if let Some(pair) = pair {
             host.file("client.crt", &pair.certificate);

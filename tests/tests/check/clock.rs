@@ -16,11 +16,8 @@ fn a_clock_that_differs_from_the_upstreams() {
         )?;
         stream.shutdown(Shutdown::Write)
     });
-    Host::new(&format!(
-        "[upstream]\nurl = \"http://{}\"\n",
-        origin.address()
-    ))
-    .check(&[])
-    .fails("clock/skew", &["ahead of", "NTP"])
-    .warns("upstream/answer", &["503"]);
+    Host::with_upstream(&format!("http://{}", origin.address()))
+        .check(&[])
+        .fails("clock/skew", &["ahead of", "NTP"])
+        .warns("upstream/answer", &["503"]);
 }

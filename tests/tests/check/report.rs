@@ -74,10 +74,7 @@ fn people_get_groups_signs_and_a_sum_and_no_colours_in_a_file() {
         // It does not close: the check must not wait for that.
         std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
     });
-    let host = Host::new(&format!(
-        "[upstream]\nurl = \"http://{}\"\n",
-        origin.address()
-    ));
+    let host = Host::with_upstream(&format!("http://{}", origin.address()));
     let mut command = node::hnp();
     command.args(["check", "--config"]).arg(host.config_file());
     let started = Instant::now();

@@ -16,15 +16,12 @@ use crate::Host;
 #[test]
 fn an_upstream_that_is_not_there() {
     let nobody = Port::take();
-    Host::new(&format!(
-        "[upstream]\nurl = \"http://{}\"\n",
-        nobody.address()
-    ))
-    .check(&[])
-    .fails(
-        "upstream/connection",
-        &["connection refused", "check the port"],
-    );
+    Host::with_upstream(&format!("http://{}", nobody.address()))
+        .check(&[])
+        .fails(
+            "upstream/connection",
+            &["connection refused", "check the port"],
+        );
 }
 
 #[test]
@@ -51,12 +48,9 @@ fn a_name_that_does_not_resolve_and_name_servers_that_do_not_answer() {
 fn an_upstream_that_says_nothing_is_not_waited_for_for_long() {
     let (silent, accepted) = Server::handing_over();
     let started = Instant::now();
-    Host::new(&format!(
-        "[upstream]\nurl = \"https://{}\"\n",
-        silent.address()
-    ))
-    .check(&[])
-    .fails("upstream/tls", &["not done within"]);
+    Host::with_upstream(&format!("https://{}", silent.address()))
+        .check(&[])
+        .fails("upstream/tls", &["not done within"]);
     // Whoever has connected was kept until here.
     drop(accepted);
     let took = started.elapsed();
@@ -67,10 +61,8 @@ fn an_upstream_that_says_nothing_is_not_waited_for_for_long() {
 fn a_manager_of_another_authority_or_another_name() {
     let material = Material::shared();
     let manager = material.manager(ClientAuth::Off);
-    let mut host = Host::new(&format!(
-        "[upstream]\nurl = \"{}\"\nca = \"other.crt\"\n",
-        manager.url()
-    ));
+    let mut host = Host::with_upstream(&manager.url());
+    host.config += "ca = \"other.crt\"\n";
     host.file("other.crt", material.pods.authority.pem());
     host.check(&[])
         .fails("upstream/tls", &["no authority that HNP knows", "`ca`"])
