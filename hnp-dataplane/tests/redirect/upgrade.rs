@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     env, fs,
     io::{BufRead as _, BufReader},
+    os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
@@ -330,12 +331,14 @@ fn a_replacement_that_is_killed_half_way_is_finished_by_the_next() {
             .unwrap();
         // It replaces without end: after some times, it is somewhere in the middle of one more.
         let lines = BufReader::new(replacing.stdout.take().unwrap()).lines();
-        let done = lines
+        // Held open until it is dead: it is to end by the signal, not by a line that nobody reads.
+        let mut done = lines
             .map(Result::unwrap)
             .filter(|line| line.contains("replaced"));
-        assert_eq!(done.take(round).count(), round);
+        assert_eq!(done.by_ref().take(round).count(), round);
         replacing.kill().unwrap();
-        replacing.wait().unwrap();
+        assert_eq!(replacing.wait().unwrap().signal(), Some(9));
+        drop(done);
         let left = attached(&bpffs, ABI, cgroup);
         assert_eq!(left.len(), HOOKS);
         let theirs = tags(&left).difference(&own).count();
