@@ -2,12 +2,16 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
 
 use crate::redirect::{self, RedirectError};
@@ -16,6 +20,10 @@ use crate::redirect::{self, RedirectError};
 const PREFIX: &str = "hnp-exec-";
 /// How often another name is tried.
 const TRIES: usize = 16;
+/// How long processes may take to leave: one that is ending cannot be moved, and a dump of its memory takes time.
+const LEAVING: Duration = Duration::from_secs(2);
+/// How long a change is waited for that may not be told, in milliseconds.
+const MOMENT: u8 = 10;
 
 /// Why the command has no cgroup.
 #[derive(Debug, Error)]
@@ -105,22 +113,51 @@ impl Cgroup {
     /// Moves out who is left, and removes it. Cgroups that the command made inside stay if they are in use, and this one with them.
     pub(crate) fn remove(self) -> io::Result<()> {
         sweep(&self.path);
-        // Who forks meanwhile leaves a child inside: it is found the next time.
-        let mut result = fs::remove_dir(&self.path);
-        for _ in 0..TRIES {
-            if result.is_ok() {
-                break;
+        let mut events = File::open(self.path.join("cgroup.events"))?;
+        let deadline = Instant::now() + LEAVING;
+        loop {
+            // Read before the attempt, so that whatever happens after it wakes the wait.
+            let populated = is_populated(&mut events)?;
+            let error = match fs::remove_dir(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => error,
+                result => return result,
+            };
+            // What is empty and busy has cgroups inside.
+            if !populated || Instant::now() >= deadline {
+                return Err(error);
             }
-            for process in processes(&self.path) {
-                let out = OpenOptions::new()
-                    .write(true)
-                    .open(self.parent.join("cgroup.procs"));
-                // A process that has ended meanwhile needs no moving.
-                let _ = out.and_then(|mut out| out.write_all(process.to_string().as_bytes()));
-            }
-            result = fs::remove_dir(&self.path);
+            self.move_out();
+            await_change(&events)?;
         }
-        result
+    }
+
+    /// Moves its processes to the parent. One that is ending stays, and is nobody's once it has ended; one that has ended needs no
+    /// moving.
+    fn move_out(&self) {
+        for process in processes(&self.path) {
+            let out = OpenOptions::new()
+                .write(true)
+                .open(self.parent.join("cgroup.procs"));
+            let _ = out.and_then(|mut out| out.write_all(process.to_string().as_bytes()));
+        }
+    }
+}
+
+/// Whether a process is in it or in a cgroup below, by its `cgroup.events`. One that is ending counts until it has ended.
+fn is_populated(events: &mut File) -> io::Result<bool> {
+    let mut text = String::new();
+    events.rewind()?;
+    events.read_to_string(&mut text)?;
+    Ok(!text.lines().any(|line| line == "populated 0"))
+}
+
+/// Waits until `cgroup.events` tells something new (cgroups(7): `POLLPRI`), or for a moment: who forks while it is moved leaves a
+/// child inside, of which nothing is told.
+fn await_change(events: &File) -> io::Result<()> {
+    let mut waiting = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+    match poll(&mut waiting, PollTimeout::from(MOMENT)) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

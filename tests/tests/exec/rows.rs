@@ -181,10 +181,11 @@ fn connections_of_who_outlives_the_command_are_cut() {
             std::io::copy(&mut stream.try_clone()?, &mut stream).map(drop)
         })
     });
-    // The grandchild holds its connection until that ends; the command ends once it stands.
-    let grandchild = "import socket; s = socket.create_connection(('10.77.0.1', 7)); s.send(b'x'); s.recv(1); print('stands', flush=True)\n\
+    // The grandchild holds its connection until that ends, and then takes its time to end: its memory has to be given back, and
+    // who is ending can be moved out of no cgroup. The command ends once the connection stands.
+    let grandchild = "import os, socket; memory = b'1' * (256 << 20); s = socket.create_connection(('10.77.0.1', 7)); s.send(b'x'); s.recv(1); print('stands', flush=True)\n\
                       try: s.recv(1)\n\
-                      except ConnectionResetError: pass";
+                      except ConnectionResetError: os._exit(0)";
     let file = scene.file("grandchild.py", grandchild);
     let fifo = scene.path("fifo");
     let script = format!(
@@ -200,6 +201,7 @@ fn connections_of_who_outlives_the_command_are_cut() {
     ] {
         assert!(outcome.stderr.contains(part), "no {part}: {outcome:?}");
     }
+    assert_eq!(scene.cgroups(), [""; 0], "left behind");
     server.await_idle();
 }
 
