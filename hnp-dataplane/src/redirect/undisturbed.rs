@@ -1,6 +1,8 @@
 //! Talking to the kernel's verifier without being disturbed by signals.
 
 use std::io::ErrorKind;
+use std::panic::resume_unwind;
+use std::thread;
 
 use aya::programs::ProgramError;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -8,14 +10,20 @@ use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 /// How often a program is loaded anew whose verification was broken off.
 const ATTEMPTS: usize = 8;
 
-/// Runs `work` with signals blocked in this thread; what comes meanwhile goes to another thread, or waits.
+/// Runs `work` in a thread of its own with all signals blocked; what comes meanwhile goes to another thread, or waits.
 ///
 /// The verifier gives up with `EAGAIN` when it sees a signal for the thread that it works for, be it one that the process will
-/// ignore: the end of a child while `posix_spawn()` is still on its way out is enough. And where aya tries out what the
-/// kernel can, it takes that answer for a no, for as long as the process lives.
-pub(super) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
+/// ignore: the end of a child while `posix_spawn()` is still on its way out is enough. What io_uring has for the thread that
+/// made a ring, the end of that ring included, counts as one and cannot be blocked (`TIF_NOTIFY_SIGNAL`): a thread that made
+/// none is not meant. And where aya tries out what the kernel can, it takes that answer for a no, for as long as the process
+/// lives.
+pub(super) fn undisturbed<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    // The new thread begins with the same.
     let _unblocked = Block::all();
-    work()
+    thread::scope(|scope| {
+        let thread = scope.spawn(work);
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// Loads a program, and again while the kernel says to try again: a frozen cgroup or io_uring disturbs without a signal.
@@ -76,6 +84,8 @@ mod tests {
         let blocked = || SigSet::thread_get_mask().unwrap().contains(Signal::SIGCHLD);
         assert!(!blocked());
         assert!(undisturbed(blocked));
+        let here = thread::current().id();
+        assert_ne!(undisturbed(|| thread::current().id()), here);
         assert!(!blocked());
         let panicked = panic::catch_unwind(|| undisturbed(|| panic!("in between")));
         assert!(panicked.is_err() && !blocked());
