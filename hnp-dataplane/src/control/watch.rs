@@ -6,22 +6,22 @@
 //! a change goes unnoticed until SIGHUP.
 
 mod directories;
+mod kernel;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::config::Fingerprint;
+use kernel::Directories;
 
 /// A change is looked at once nothing has happened for this long: an editor writes, renames and removes in a burst.
 const QUIET: Duration = Duration::from_millis(100);
@@ -38,10 +38,10 @@ pub enum WatchError {
     #[error(
         "cannot watch the configuration files for changes: {0}; raise fs.inotify.max_user_instances, or reload with SIGHUP"
     )]
-    Inotify(#[from] notify::Error),
+    Inotify(io::Error),
     /// No thread.
     #[error("cannot start the thread that watches the configuration files: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(io::Error),
 }
 
 /// Watches some files until dropped.
@@ -49,6 +49,8 @@ pub enum WatchError {
 pub struct Watcher {
     changed: Arc<Notify>,
     messages: Sender<Message>,
+    /// Rung after each message: the thread waits for it and for the kernel at once.
+    bell: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -59,29 +61,25 @@ impl Watcher {
     /// When the kernel grants no inotify instance or no thread.
     pub fn start(known: Fingerprint) -> Result<Watcher, WatchError> {
         let (messages, inbox) = channel();
-        let events = messages.clone();
-        let inotify = notify::recommended_watcher(move |event| {
-            if is_a_change(&event) {
-                // Fails only when the thread has ended, as it does when the watcher is dropped.
-                let _ = events.send(Message::Happened);
-            }
-        })?;
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let bell = EventFd::from_value_and_flags(0, flags);
+        let bell = Arc::new(bell.map_err(|error| WatchError::Inotify(error.into()))?);
         let changed = Arc::new(Notify::new());
-        let mut watch = Watch {
-            inotify,
-            watched: BTreeSet::new(),
+        let watch = Watch {
+            directories: Directories::new().map_err(WatchError::Inotify)?,
+            inbox,
+            bell: Arc::clone(&bell),
             known,
             changed: Arc::clone(&changed),
         };
-        let run = move || watch.run(&inbox);
         let thread = std::thread::Builder::new()
             .name("hnp-watch".to_owned())
-            .spawn(run)?;
-        // The first look, and the first directories.
-        let _ = messages.send(Message::Happened);
+            .spawn(move || watch.run())
+            .map_err(WatchError::Thread)?;
         Ok(Watcher {
             changed,
             messages,
+            bell,
             thread: Some(thread),
         })
     }
@@ -95,13 +93,20 @@ impl Watcher {
     /// Watches the files of `known` from now on, as after a reload that names other files. If they differ from it already,
     /// that is a change.
     pub fn watch(&self, known: Fingerprint) {
-        let _ = self.messages.send(Message::Watch(known));
+        self.tell(Message::Watch(known));
+    }
+
+    fn tell(&self, message: Message) {
+        // Fails only when the thread has ended.
+        let _ = self.messages.send(message);
+        // Fails only when it has been rung 2^64 times.
+        let _ = self.bell.write(1);
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let _ = self.messages.send(Message::Stop);
+        self.tell(Message::Stop);
         if let Some(thread) = self.thread.take() {
             // A panic in there has been reported by its own hook.
             let _ = thread.join();
@@ -111,99 +116,100 @@ impl Drop for Watcher {
 
 #[derive(Debug)]
 enum Message {
-    Happened,
     Watch(Fingerprint),
     Stop,
 }
 
-/// Whether an event can mean that contents changed. Reading does not, and our own would wake us for ever.
-fn is_a_change(event: &notify::Result<notify::Event>) -> bool {
-    match event {
-        Ok(event) => match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-            EventKind::Access(_) => false,
-            _ => true,
-        },
-        // Something was lost: look.
-        Err(_) => true,
-    }
-}
+/// It is over.
+struct Stopped;
 
 /// The thread's side.
 struct Watch {
-    inotify: RecommendedWatcher,
-    watched: BTreeSet<PathBuf>,
+    directories: Directories,
+    inbox: Receiver<Message>,
+    bell: Arc<EventFd>,
     known: Fingerprint,
     changed: Arc<Notify>,
 }
 
 impl Watch {
-    fn run(&mut self, inbox: &Receiver<Message>) {
-        while let Ok(message) = inbox.recv() {
-            match message {
-                Message::Stop => return,
-                // Nothing to wait for: whoever reloaded is done with reading.
-                Message::Watch(known) => self.known = known,
-                Message::Happened => match self.settle(inbox, QUIET) {
-                    Some(known) => self.known = known,
-                    None => return,
-                },
-            }
-            self.follow();
-            let mut now = self.known.again();
-            if now.tls_differs(&self.known) {
-                match self.settle(inbox, PAIR_QUIET) {
-                    Some(known) => self.known = known,
-                    None => return,
-                }
-                self.follow();
-                now = self.known.again();
-            }
-            if now != self.known {
-                self.known = now;
-                self.changed.notify_one();
-            }
-        }
-    }
-
-    /// Waits for quiet. Returns what is known by then, `None` to stop.
-    fn settle(&self, inbox: &Receiver<Message>, quiet: Duration) -> Option<Fingerprint> {
-        let mut known = self.known.clone();
-        let deadline = Instant::now() + PATIENCE;
+    fn run(mut self) {
+        // The first look, and the first directories: as if something had happened.
+        let mut happened = true;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match inbox.recv_timeout(quiet.min(left)) {
-                Ok(Message::Happened) if !left.is_zero() => {}
-                Ok(Message::Happened) | Err(RecvTimeoutError::Timeout) => return Some(known),
-                Ok(Message::Watch(newer)) => known = newer,
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+            // After `watch` there is nothing to wait for: whoever reloaded is done with reading.
+            let looked = match happened {
+                true => self.settle(QUIET).and_then(|()| self.look()),
+                false => self.look(),
+            };
+            let next = looked.and_then(|()| self.next());
+            match next {
+                Ok(next) => happened = next,
+                Err(Stopped) => return,
             }
         }
     }
 
-    /// Watches the directories that matter now; links may lead elsewhere than before.
-    fn follow(&mut self) {
-        // What appears between looking and watching would be missed, so look again until nothing new is found. A path that
-        // moves faster than that sends events.
-        for _ in 0..8 {
-            let wanted = directories::of(self.known.files());
-            for gone in self.watched.difference(&wanted) {
-                // Fails when the directory itself is gone, and the watch with it.
-                let _ = self.inotify.unwatch(gone);
+    /// Looks whether something changed, and tells of it.
+    fn look(&mut self) -> Result<(), Stopped> {
+        self.directories.follow(&self.known);
+        let mut now = self.known.again();
+        if now.tls_differs(&self.known) {
+            self.settle(PAIR_QUIET)?;
+            self.directories.follow(&self.known);
+            now = self.known.again();
+        }
+        if now != self.known {
+            self.known = now;
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until there is reason to look: whether something happened, rather than was told.
+    fn next(&mut self) -> Result<bool, Stopped> {
+        loop {
+            let happened = self.directories.wait(&self.bell);
+            if self.listen()? {
+                return Ok(false);
             }
-            let news = wanted.difference(&self.watched).count();
-            // Also those that are watched: one that was removed and made again has lost its watch.
-            for directory in &wanted {
-                if let Err(error) = self.inotify.watch(directory, RecursiveMode::NonRecursive) {
-                    tracing::warn!(
-                        directory = %directory.display(), %error,
-                        "a directory of the configuration cannot be watched: reload with SIGHUP after a change"
-                    );
+            if happened {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Waits for quiet: until nothing has happened for a time, or patience ends.
+    ///
+    /// Events are taken only between such times, never as they come: a log that notes our own reading of them (strace's) would
+    /// else keep us reading for ever.
+    fn settle(&mut self, quiet: Duration) -> Result<(), Stopped> {
+        let deadline = Instant::now() + PATIENCE;
+        self.directories.take();
+        loop {
+            let until = deadline.min(Instant::now() + quiet);
+            while kernel::rung(&self.bell, until) {
+                self.listen()?;
+            }
+            if !self.directories.take() || Instant::now() >= deadline {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what was told. Gives whether it was anything.
+    fn listen(&mut self) -> Result<bool, Stopped> {
+        // Before the messages: what is told after they were taken rings again.
+        let _ = self.bell.read();
+        let mut told = false;
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Message::Watch(known)) => {
+                    self.known = known;
+                    told = true;
                 }
-            }
-            self.watched = wanted;
-            if news == 0 {
-                return;
+                Err(TryRecvError::Empty) => return Ok(told),
+                Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return Err(Stopped),
             }
         }
     }

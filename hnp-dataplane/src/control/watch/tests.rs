@@ -1,16 +1,17 @@
 //! Real files, changed in every way that is known to have broken a watcher.
 
-use std::fs;
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use super::{Watcher, directories, is_a_change};
+use super::{Watcher, directories};
 use crate::config::Fingerprint;
 
 /// Long enough that a loaded machine does not fail the test; a change ends the wait at once.
@@ -203,6 +204,57 @@ fn a_touch_and_a_neighbour_change_nothing() {
     case.expect_none(&watcher, &marker, "a neighbour");
 }
 
+/// A log, or the like, beside what is watched: there is always one more event than has been read.
+#[test]
+fn beside_what_is_written_without_pause_changes_are_noticed_and_the_end_is_the_end() {
+    let case = Case::new();
+    let file = case.write("hnp.toml", "1");
+    let watcher = case.watch(&[&file]);
+    let stop = AtomicBool::new(false);
+    let write_without_pause = |name: &str| {
+        let mut logs =
+            [0, 1].map(|half| File::create(case.path(&format!("{name}-{half}"))).unwrap());
+        // Two by turns: events that are alike are merged into one.
+        while !stop.load(Relaxed) {
+            for log in &mut logs {
+                log.write_all(b"x").unwrap();
+                log.rewind().unwrap();
+            }
+        }
+    };
+    std::thread::scope(|threads| {
+        // As many as it takes on few processors for whoever reads events one by one to find no end of them.
+        for number in 0..12 {
+            let write_without_pause = &write_without_pause;
+            threads.spawn(move || write_without_pause(&format!("log-{number}")));
+        }
+        let watcher = watcher;
+        // Dropped first, whatever fails.
+        let _stop = Stop(&stop);
+        for version in 2..5 {
+            fs::write(&file, version.to_string()).unwrap();
+            case.expect(&watcher, &format!("version {version}"));
+            // As a reload does.
+            watcher.watch(Fingerprint::of([file.clone()]));
+        }
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(watcher);
+            let _ = ended.send(());
+        });
+        end.recv_timeout(SOON).expect("the watcher does not end");
+    });
+}
+
+/// Ends the writers.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn a_pair_written_one_after_the_other_is_one_change() {
     let case = Case::new();
@@ -323,33 +375,4 @@ fn directories_are_those_of_every_link_on_the_way() {
     for name in ["missing", "loop"] {
         assert_eq!(of(name), std::slice::from_ref(&root), "{name}");
     }
-}
-
-#[test]
-fn reading_is_no_change() {
-    use notify::event::{
-        AccessKind, AccessMode, CreateKind, Event, EventKind, Flag, ModifyKind, RemoveKind,
-    };
-    let table = [
-        (EventKind::Access(AccessKind::Open(AccessMode::Any)), false),
-        (EventKind::Access(AccessKind::Read), false),
-        (
-            EventKind::Access(AccessKind::Close(AccessMode::Read)),
-            false,
-        ),
-        (
-            EventKind::Access(AccessKind::Close(AccessMode::Write)),
-            true,
-        ),
-        (EventKind::Create(CreateKind::File), true),
-        (EventKind::Modify(ModifyKind::Any), true),
-        (EventKind::Remove(RemoveKind::Folder), true),
-    ];
-    for (kind, expected) in table {
-        assert_eq!(is_a_change(&Ok(Event::new(kind))), expected, "{kind:?}");
-    }
-    // The kernel's queue ran over.
-    let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
-    assert!(is_a_change(&Ok(overflow)));
-    assert!(is_a_change(&Err(notify::Error::generic("lost"))));
 }
