@@ -115,7 +115,7 @@ pub(super) fn rung(bell: &EventFd, until: Instant) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         // A part of a millisecond left is a whole one.
-        let left = left.as_millis() + u128::from(left.subsec_nanos() % 1_000_000 != 0);
+        let left = left.as_nanos().div_ceil(1_000_000);
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut readable, timeout) {
             Err(Errno::EINTR) => {}
