@@ -10,17 +10,24 @@ import signal
 import sys
 
 ACT, WORDS = sys.argv[1], sys.argv[2:]
+# Less than whoever started this has, so that what was seen is told.
+PATIENCE = 25
 
 
 class Session:
     """A program that leads a session, with a terminal; a process group of its own, in the foreground."""
 
     def __init__(self, *command: str):
-        self.seen = ""
+        signal.signal(signal.SIGALRM, self.give_up)
+        signal.alarm(PATIENCE)
+        self.seen, self.told = "", ""
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             usual_signals()
             os.execvp(WORDS[0], [*WORDS, *command])
+
+    def give_up(self, *_) -> None:
+        sys.exit(f"nothing more after {PATIENCE} s, and before it {self.told!r}, then {self.seen!r}")
 
     def expect(self, text: str) -> None:
         """Reads until the text has come; what comes after it is kept."""
@@ -32,7 +39,8 @@ class Session:
             if not got:
                 sys.exit(f"no {text!r} in {self.seen!r}")
             self.seen += got.decode()
-        self.seen = self.seen.split(text, 1)[1]
+        before, self.seen = self.seen.split(text, 1)
+        self.told += before + text
 
     def press(self, keys: bytes) -> None:
         os.write(self.terminal, keys)
@@ -63,14 +71,15 @@ def interrupt() -> None:
     """Ctrl-C is the command's to handle, and it gets it once."""
     script = (
         'n=0; trap "n=\\$((n+1)); echo trapped \\$n" INT; test -t 0 && test -t 1 && test -t 2 && echo a terminal; '
-        'while read line; do echo "said $line"; test "$line" = end && exit 5; done; echo over; exit 6'
+        'while read line; do echo "said $line"; test "$line" = end && exit $((n+3)); done; echo over; exit 2'
     )
     it = Session("-q", "bash", "-c", script)
     it.expect("a terminal")
-    it.press(b"\x03")
-    it.expect("trapped 1")
-    it.press(b"\x03")
-    it.expect("trapped 2")
+    for trapped in ("trapped 1", "trapped 2"):
+        it.press(b"\x03")
+        # A signal that comes just before bash waits for a line does not end the wait: its trap comes after the line.
+        it.press(b"go on\n")
+        it.expect(trapped)
     it.press(b"end\n")
     it.expect("said end")
     check("exit code", it.ended(), 5)
@@ -80,7 +89,7 @@ def stop() -> None:
     """Ctrl-Z stops both; SIGCONT to the group, as `fg` sends it, lets both go on."""
     # The leader of a session cannot be stopped by a key (its group is orphaned): a shell is between, as usual.
     it = Session.__new__(Session)
-    it.seen = ""
+    it.seen, it.told = "", ""
     it.pid, it.terminal = pty.fork()
     if it.pid == 0:
         job_control()

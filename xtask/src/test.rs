@@ -6,7 +6,7 @@
 
 pub(crate) mod build;
 pub(crate) mod program;
-mod tools;
+pub(crate) mod tools;
 
 use std::{
     fs,

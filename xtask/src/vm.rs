@@ -5,9 +5,10 @@ mod cpio;
 mod image;
 mod kernel;
 mod machine;
+mod plan;
 
 use std::{
-    env::consts::ARCH,
+    env::{self, consts::ARCH},
     fs, iter,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -20,12 +21,13 @@ use clap::ValueEnum as _;
 
 use self::{
     apt::Release,
-    image::{Contents, Step},
+    image::{Contents, Files, Step},
     kernel::{SHIPPED, Shipped},
     machine::Machine,
+    plan::{Plan, Program, Suite, Tools},
 };
 use crate::{
-    install::{self, Debian},
+    install,
     shell::{bold, say, target},
     test::{
         self,
@@ -35,8 +37,9 @@ use crate::{
 
 /// Boots Debian's kernels in QEMU and runs tests there that depend on the kernel. Ends with a line `N passed, N failed`.
 ///
-/// The machine is emulated and slow; a kernel is up after some five seconds. A test that skips itself, a program that dies
-/// and a machine that does not end by itself count as failed.
+/// The machine is emulated and slow; a kernel is up after some seven seconds. A test that skips itself, a program that dies
+/// and a machine that does not end by itself count as failed. For `intercept`, whose tests start clients of many kinds, the
+/// machine sees all files of this one; it cannot write them.
 #[derive(clap::Args)]
 #[command(
     after_help = "Kernels are fetched once, from where this machine installs Debian packages; to fetch newer ones, remove \
@@ -53,16 +56,6 @@ pub(crate) struct Args {
     kernel: Kernels,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Suite {
-    /// TLS whose records the kernel makes, and the node with it.
-    Ktls,
-    /// The event loop on io_uring, and the node on it.
-    Uring,
-    /// The eBPF programs.
-    Ebpf,
-}
-
 #[derive(Clone)]
 struct Kernels(Vec<Shipped>);
 
@@ -75,100 +68,6 @@ fn kernels(name: &str) -> Result<Kernels, String> {
     }
     Ok(Kernels(found))
 }
-
-/// What a suite is made of.
-struct Plan {
-    /// What cargo builds.
-    cargo: &'static [&'static str],
-    /// The test programs among what it built, by suite, with arguments.
-    programs: &'static [(&'static str, &'static [&'static str])],
-    environment: &'static [(&'static str, &'static str)],
-    modules: &'static [&'static str],
-    /// Programs of this machine that the tests start.
-    tools: &'static [Debian],
-}
-
-impl Suite {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ktls => "ktls",
-            Self::Uring => "uring",
-            Self::Ebpf => "ebpf",
-        }
-    }
-
-    fn plan(self) -> Plan {
-        match self {
-            Self::Ktls => Plan {
-                cargo: &["--test", "ktls", "--test", "kernel_tls"],
-                programs: &[
-                    ("ktls", &["--show-output"]),
-                    // The node itself.
-                    ("kernel_tls", &["--show-output"]),
-                ],
-                environment: &[("HNP_EXPECT_KTLS", "1")],
-                // The kernel would load these when they are asked for, had it a modprobe.
-                modules: &[
-                    "tls",
-                    "gcm",
-                    "ctr",
-                    "ghash-generic",
-                    "aesni-intel",
-                    "chacha20poly1305",
-                    "chacha_generic",
-                    "poly1305_generic",
-                ],
-                tools: &[],
-            },
-            Self::Uring => Plan {
-                cargo: &["--lib", "--test", "bytes", "--test", "leaks"],
-                programs: &[
-                    ("hnp-dataplane", &["uring::"]),
-                    ("bytes", &[]),
-                    // Emulated, ten thousand tunnels take longer than the timeouts of a test.
-                    ("leaks", &["--skip=ten_thousand_short_tunnels"]),
-                ],
-                environment: &[("HNP_TEST_BACKEND", "io_uring")],
-                modules: &[],
-                tools: &[],
-            },
-            Self::Ebpf => Plan {
-                cargo: &["--test", "redirect", "--test", "capture_load"],
-                programs: &[("redirect", &[]), ("capture_load", &[])],
-                // Emulated, 20,000 would take longer than all the rest.
-                environment: &[("HNP_TEST_CONNECTIONS", "1000")],
-                // Pods are joined to the world by the first; by the others, sockets are listed and closed.
-                modules: &["veth", "inet_diag", "tcp_diag"],
-                // busybox has simpler ones.
-                tools: &[
-                    Debian {
-                        package: "iproute2",
-                        brings: "ip",
-                        why: "makes the pods of tests",
-                    },
-                    Debian {
-                        package: "util-linux",
-                        brings: "nsenter",
-                        why: "starts programs in the pods of tests",
-                    },
-                    Debian {
-                        package: "coreutils",
-                        brings: "sleep",
-                        why: "is a pod's process in tests",
-                    },
-                    Debian {
-                        package: "util-linux",
-                        brings: "setpriv",
-                        why: "takes privileges from tests",
-                    },
-                ],
-            },
-        }
-    }
-}
-
-/// A machine switches itself off after this, or is switched off a little later.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if ARCH != "x86_64" {
@@ -189,22 +88,31 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let busybox = busybox(&directory.join("busybox"))?;
 
     let mut outcomes = Vec::new();
-    for suite in suites {
+    for suite in &suites {
         let plan = suite.plan();
-        install::debian(plan.tools)?;
+        match plan.tools {
+            Tools::Few(tools) => install::debian(tools)?,
+            Tools::All => test::tools::install()?,
+        }
         say(bold(&format!("building {}", suite.name())));
         let built = build::only(plan.cargo)?;
         let steps = plan.steps(&built)?;
+        let limit = Duration::from_secs(plan.minutes * 60);
         for (here, kernel) in &kernels {
             say(bold(&format!("{} on Linux {}", suite.name(), kernel.name)));
             let image = here.join(suite.name()).with_extension("cpio");
             Contents {
                 busybox: &busybox,
-                modules: &kernel.modules(plan.modules)?,
+                modules: &kernel.modules(&plan.modules())?,
                 steps: &steps,
-                tools: plan.tools,
-                programs: slice::from_ref(&built.node),
-                limit: LIMIT,
+                files: match plan.tools {
+                    Tools::Few(tools) => Files::Own {
+                        tools,
+                        programs: slice::from_ref(&built.node),
+                    },
+                    Tools::All => Files::Shared,
+                },
+                limit,
             }
             .write(&image)?;
             let machine = Machine {
@@ -212,7 +120,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 image: &image,
                 console: image.with_extension("console"),
                 name: format!("Linux {}", kernel.name),
-                limit: LIMIT + Duration::from_secs(60),
+                shares: matches!(plan.tools, Tools::All),
+                limit: limit + Duration::from_secs(60),
             };
             outcomes.extend(machine.run()?);
             fs::remove_file(&image)
@@ -220,45 +129,86 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     println!("\n{}", bold("Summary"));
+    for suite in &suites {
+        for program in suite.plan().programs {
+            for (test, reason) in program.without {
+                println!("left out of {}: {test}: {reason}", program.suite);
+            }
+        }
+    }
     Ok(test::summary(&outcomes))
 }
 
 impl Plan {
+    /// Those of the suite, and those without which this machine's files are not seen.
+    fn modules(&self) -> Vec<&'static str> {
+        let mut modules = self.modules.to_vec();
+        if matches!(self.tools, Tools::All) {
+            modules.extend(["virtio_pci", "9pnet_virtio", "9p", "overlay"]);
+        }
+        modules
+    }
+
     fn steps(&self, built: &Built) -> Result<Vec<Step>> {
-        let step = |(suite, arguments): &(&str, &[&str])| {
-            let program = built
-                .programs
+        let mut steps = Vec::new();
+        for program in &self.programs {
+            if self.backends.is_empty() {
+                steps.push(self.step(program, None, built)?);
+            }
+            for backend in self.backends {
+                steps.push(self.step(program, Some(backend), built)?);
+            }
+        }
+        Ok(steps)
+    }
+
+    fn step(&self, wanted: &Program, backend: Option<&str>, built: &Built) -> Result<Step> {
+        let program = built
+            .programs
+            .iter()
+            .find(|program| program.suite == wanted.suite)
+            .with_context(|| format!("there is no test program {}", wanted.suite))?;
+        let mut environment = vec![
+            ("HNP_TEST_SKIPPED", "/run/skipped".to_owned()),
+            (
+                "CARGO_MANIFEST_DIR",
+                program.directory.display().to_string(),
+            ),
+            ("HNP_TEST_BINARY", built.node.display().to_string()),
+            ("HNP_CI_NO_SKIP", "1".to_owned()),
+            ("RUST_BACKTRACE", "1".to_owned()),
+        ];
+        environment.extend(backend.map(|name| ("HNP_TEST_BACKEND", name.to_owned())));
+        if matches!(self.tools, Tools::All) {
+            // What wraps programs, such as a choice among versions, comes last: emulated, it takes seconds.
+            let path = env::var("PATH").context("PATH is not UTF-8, or not there")?;
+            environment.push(("PATH", format!("{DEBIANS_PATH}:{path}")));
+        }
+        let own = self.environment.iter().copied();
+        environment.extend(own.map(|(name, value)| (name, value.to_owned())));
+        let filters = wanted.arguments.iter().copied();
+        let filters = filters.filter(|word| !word.starts_with('-'));
+        let mut name = iter::once(wanted.suite).chain(filters).collect::<Vec<_>>();
+        let backend = backend.map(|backend| format!("[{backend}]"));
+        name.extend(backend.as_deref());
+        let left_out = wanted.without.iter();
+        let left_out = left_out.map(|(test, _)| format!("--skip={test}"));
+        Ok(Step {
+            name: name.join(" "),
+            program: program.executable.clone(),
+            arguments: wanted
+                .arguments
                 .iter()
-                .find(|program| program.suite == *suite)
-                .with_context(|| format!("there is no test program {suite}"))?;
-            let mut environment = vec![
-                ("HNP_TEST_SKIPPED", "/tmp/skipped".to_owned()),
-                (
-                    "CARGO_MANIFEST_DIR",
-                    program.directory.display().to_string(),
-                ),
-                ("HNP_TEST_BINARY", built.node.display().to_string()),
-                ("HNP_CI_NO_SKIP", "1".to_owned()),
-                ("RUST_BACKTRACE", "1".to_owned()),
-            ];
-            let own = self.environment.iter().copied();
-            environment.extend(own.map(|(name, value)| (name, value.to_owned())));
-            let filters = arguments.iter().filter(|word| !word.starts_with('-'));
-            Ok(Step {
-                name: iter::once(suite)
-                    .chain(filters)
-                    .copied()
-                    .collect::<Vec<_>>()
-                    .join(" "),
-                program: program.executable.clone(),
-                arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
-                environment,
-                directory: program.directory.clone(),
-            })
-        };
-        self.programs.iter().map(step).collect()
+                .map(|word| (*word).to_owned())
+                .chain(left_out)
+                .collect(),
+            environment,
+            directory: program.directory.clone(),
+        })
     }
 }
+
+const DEBIANS_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A shell and all that it starts, in one static program. That of this machine, if any, need not be static.
 fn busybox(directory: &Path) -> Result<PathBuf> {

@@ -61,7 +61,7 @@ const PROGRAMS: [Debian; 9] = [
 /// The conformance tests of HTTP/2.
 const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible";
 
-pub(super) fn install() -> Result<()> {
+pub(crate) fn install() -> Result<()> {
     install::bpf_tools()?;
     install::debian(&PROGRAMS)?;
     install::go_tool(

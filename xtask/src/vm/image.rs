@@ -1,9 +1,10 @@
-//! What the machine starts with: one archive holding an init, modules, test programs and the libraries they need.
+//! What the machine starts with: one archive holding an init, modules, and the test programs with the libraries they need unless
+//! the machine sees all of this one's files.
 
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::BufWriter,
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -19,12 +20,23 @@ pub(super) struct Contents<'a> {
     pub(super) busybox: &'a Path,
     pub(super) modules: &'a [Module],
     pub(super) steps: &'a [Step],
-    /// Programs that the steps start: the ones of this machine.
-    pub(super) tools: &'a [Debian],
-    /// Further programs, by path.
-    pub(super) programs: &'a [PathBuf],
+    pub(super) files: Files<'a>,
     /// After which the machine switches itself off.
     pub(super) limit: Duration,
+}
+
+/// What there is beside the shell.
+#[derive(Clone, Copy)]
+pub(super) enum Files<'a> {
+    /// Test programs, what they start, and the libraries of both.
+    Own {
+        /// Programs that the steps start: the ones of this machine.
+        tools: &'a [Debian],
+        /// Further programs, by path.
+        programs: &'a [PathBuf],
+    },
+    /// All files of this machine.
+    Shared,
 }
 
 /// One program to run.
@@ -42,40 +54,51 @@ impl Contents<'_> {
     pub(super) fn write(&self, to: &Path) -> Result<()> {
         let file = File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
         let mut archive = Archive::new(BufWriter::new(file));
-        for directory in ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/sbin"] {
-            archive.directory(directory)?;
-        }
         archive.program("/init", include_bytes!("init.sh"))?;
         archive.program("/bin/busybox", &read(self.busybox)?)?;
-        archive.file(
-            "/etc/hosts",
-            b"127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
-        )?;
-        // There is nobody to ask, but a node wants to know whom.
-        archive.file("/etc/resolv.conf", b"nameserver 127.0.0.1\n")?;
-        archive.file("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;
-        archive.file("/etc/group", b"root:x:0:\n")?;
         for module in self.modules {
             let path = format!("/modules/{}.ko", module.name);
             archive.file(&path, &module.data)?;
         }
         let modules: Vec<_> = self.modules.iter().map(|one| one.name.as_str()).collect();
-        let limits = format!(
-            "limit={}\nmodules='{}'\n",
+        let settings = format!(
+            "limit={}\nmodules='{}'\nshares={}\n",
             self.limit.as_secs(),
-            modules.join(" ")
+            modules.join(" "),
+            if matches!(self.files, Files::Shared) {
+                "yes"
+            } else {
+                "no"
+            },
         );
-        archive.file("/limits", limits.as_bytes())?;
+        archive.file("/settings", settings.as_bytes())?;
+        let steps = self.steps.iter().map(Step::line);
+        let steps: String = steps.collect::<Result<_>>()?;
+        archive.file("/steps", steps.as_bytes())?;
+        if let Files::Own { tools, programs } = self.files {
+            self.own_files(&mut archive, tools, programs)?;
+        }
+        archive.finish()?;
+        Ok(())
+    }
 
-        let mut programs: BTreeSet<PathBuf> = self.programs.iter().cloned().collect();
-        let mut script = String::new();
+    fn own_files(
+        &self,
+        archive: &mut Archive<impl Write>,
+        tools: &[Debian],
+        programs: &[PathBuf],
+    ) -> Result<()> {
+        for directory in ["/tmp", "/run", "/root", "/sbin"] {
+            archive.directory(directory)?;
+        }
+        archive.file("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;
+        archive.file("/etc/group", b"root:x:0:\n")?;
+        let mut programs: BTreeSet<PathBuf> = programs.iter().cloned().collect();
         for step in self.steps {
             programs.insert(step.program.clone());
             archive.directory(utf8(&step.directory)?)?;
-            script.push_str(&step.line()?);
         }
-        archive.file("/steps", script.as_bytes())?;
-        for tool in self.tools.iter().map(|tool| tool.brings) {
+        for tool in tools.iter().map(|tool| tool.brings) {
             let path = find_program(tool).with_context(|| format!("{tool} is not here"))?;
             archive.link(&format!("/usr/local/bin/{tool}"), utf8(&path)?)?;
             programs.insert(path);
@@ -86,7 +109,6 @@ impl Contents<'_> {
                 archive.program(utf8(&library)?, &read(&library)?)?;
             }
         }
-        archive.finish()?;
         Ok(())
     }
 }

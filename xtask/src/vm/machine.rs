@@ -32,6 +32,8 @@ pub(super) struct Machine<'a> {
     pub(super) console: PathBuf,
     /// What its outcomes are named after.
     pub(super) name: String,
+    /// Whether it sees this machine's files; it cannot write them.
+    pub(super) shares: bool,
     /// After which it is switched off from outside.
     pub(super) limit: Duration,
 }
@@ -84,7 +86,9 @@ impl Machine<'_> {
     fn command(&self) -> Command {
         // Emulated also where /dev/kvm is: the same everywhere, and inside another virtual machine it is a gamble.
         // Two processors, so that there is something to race with.
-        const SHAPE: [&str; 6] = ["-machine", "q35", "-smp", "2", "-m", "2048"];
+        const SHAPE: [&str; 4] = ["-machine", "q35", "-smp", "2"];
+        // What is written over shared files is kept in memory.
+        let megabytes = if self.shares { "4096" } else { "2048" };
         // A crash ends the machine; so does what would otherwise be a line in the kernel's log, then damage.
         const KERNEL: &str = "console=ttyS0 rdinit=/init panic=-1 oops=panic loglevel=5 random.trust_cpu=on mitigations=off";
         // A machine whose xtask was killed would go on computing for nobody.
@@ -101,6 +105,7 @@ impl Machine<'_> {
             .args(["-display", "none", "-cpu", "max"])
             .args(["-accel", "tcg,thread=multi"])
             .args(SHAPE)
+            .args(["-m", megabytes])
             .arg("-chardev")
             .arg(format!("file,id=kernel,path={}", self.console.display()))
             .args(["-serial", "chardev:kernel"])
@@ -111,6 +116,14 @@ impl Machine<'_> {
             .arg("-initrd")
             .arg(self.image)
             .args(["-append", KERNEL]);
+        if self.shares {
+            command
+                .args([
+                    "-fsdev",
+                    "local,id=files,path=/,security_model=none,readonly=on,multidevs=remap",
+                ])
+                .args(["-device", "virtio-9p-pci,fsdev=files,mount_tag=files"]);
+        }
         command
     }
 }
