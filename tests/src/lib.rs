@@ -36,3 +36,15 @@ pub use server::Server;
 
 /// How long anything is waited for. Generous, so that a loaded machine is not a failure.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// As long as this, times the whole number in `HNP_TEST_PATIENCE`, which is 1 where there is none: emulated machines are slow.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn patient(limit: Duration) -> Duration {
+    match std::env::var("HNP_TEST_PATIENCE") {
+        Ok(times) => limit * times.parse::<u32>().unwrap(),
+        Err(_) => limit,
+    }
+}

@@ -20,7 +20,7 @@ pub use metrics::Metrics;
 
 use crate::exchange::{self, Response};
 use crate::process::Process;
-use crate::{DEADLINE, Port, bin, seccomp, wait};
+use crate::{DEADLINE, Port, bin, patient, seccomp, wait};
 
 /// What a test's configuration stands on: small, everything local allowed, the backend of this run.
 ///
@@ -269,7 +269,7 @@ impl Node {
     /// # Panics
     /// When it goes on after [`DEADLINE`].
     pub fn exit_code(&mut self) -> i32 {
-        match self.process.ended_within(DEADLINE) {
+        match self.process.ended_within(patient(DEADLINE)) {
             Some(status) => status
                 .code()
                 .unwrap_or_else(|| 128 + status.signal().unwrap()),
@@ -321,7 +321,7 @@ impl Node {
     /// Waits for the listening sockets to appear in `/proc/net/tcp`: connecting instead would be a connection more, which counts
     /// against limits and writes a log line.
     fn await_ready(&mut self) {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + patient(DEADLINE);
         let control = self.config.get("intercept").and_then(|intercept| {
             let path = intercept.get("control")?.as_str()?;
             Some(PathBuf::from(path))

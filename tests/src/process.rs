@@ -112,7 +112,7 @@ fn describe(status: ExitStatus) -> String {
 /// Runs a program to its end and collects what it wrote.
 ///
 /// # Panics
-/// When it cannot be started or is not done within `limit`.
+/// When it cannot be started or is not done within `limit`, made longer by [`crate::patient`].
 pub fn run(command: &mut Command, limit: Duration) -> Outcome {
     run_with(command, limit, Stdio::null(), read_all)
 }
@@ -135,6 +135,7 @@ pub fn run_with(
     stdin: Stdio,
     consume: impl FnOnce(Box<dyn Read + Send>) -> Vec<u8> + Send + 'static,
 ) -> Outcome {
+    let limit = crate::patient(limit);
     let name = format!("{command:?}");
     let mut child = command
         .stdin(stdin)

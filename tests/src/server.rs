@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::random::Random;
-use crate::{DEADLINE, client, exchange, wait};
+use crate::{DEADLINE, client, exchange, patient, wait};
 
 /// An upstream. Dropping it stops it and closes its connections.
 #[derive(Debug)]
@@ -242,7 +242,7 @@ impl Accepted {
     pub fn next(&self) -> TcpStream {
         let stream = self
             .0
-            .recv_timeout(DEADLINE)
+            .recv_timeout(patient(DEADLINE))
             .expect("a connection to the upstream");
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
@@ -255,7 +255,7 @@ impl Accepted {
     /// When none comes.
     #[must_use]
     pub fn request(&self) -> (TcpStream, String) {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + patient(DEADLINE);
         loop {
             assert!(Instant::now() < end, "no request came to the upstream");
             let mut stream = self.next();

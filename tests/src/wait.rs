@@ -2,20 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use crate::DEADLINE;
+use crate::{DEADLINE, patient};
 
 /// Asks until there is an answer, and panics with `what` (and the last reason for not having one) after [`DEADLINE`].
 ///
 /// # Panics
 /// After the deadline.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
-    let end = Instant::now() + DEADLINE;
+    let limit = patient(DEADLINE);
+    let end = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
         match ask() {
             Ok(answer) => return answer,
             Err(reason) if Instant::now() > end => {
-                panic!("gave up after {DEADLINE:?} waiting for {what}: {reason}")
+                panic!("gave up after {limit:?} waiting for {what}: {reason}")
             }
             Err(_) => std::thread::sleep(pause),
         }

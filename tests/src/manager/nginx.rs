@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{ClientAuth, Setup};
 use crate::process::Process;
-use crate::{DEADLINE, Port, node};
+use crate::{DEADLINE, Port, node, patient};
 
 /// A running nginx. Dropping it kills it.
 ///
@@ -93,7 +93,7 @@ impl Nginx {
             .spawn()
             .expect("nginx can be started: `cargo xtask test` installs it");
         let mut process = Process::new(child);
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + patient(DEADLINE);
         while !node::is_listening(port.number()) {
             let ended = process.ended_within(Duration::from_millis(2)).is_some();
             assert!(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use crate::DEADLINE;
+use crate::{DEADLINE, patient};
 
 /// The lines of both outputs in the order they came.
 #[derive(Debug, Clone, Default)]
@@ -93,7 +93,7 @@ impl Log {
     }
 
     fn scan(&self, from: usize, matches: impl Fn(&str) -> bool) -> Result<String, &'static str> {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + patient(DEADLINE);
         let mut next = from;
         let mut lines = self.shared.lines.lock().unwrap();
         loop {

@@ -176,7 +176,8 @@ impl Suite {
                     Program::all("observe"),
                     Program::all("capture_clients"),
                 ],
-                environment: &[],
+                // What waits 30 s elsewhere may wait longer here.
+                environment: &[("HNP_TEST_PATIENCE", "8")],
                 backends: &["io_uring", "epoll"],
                 modules: PODS,
                 tools: Tools::All,
