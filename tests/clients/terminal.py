@@ -142,7 +142,8 @@ def shell() -> None:
     it = Session("-q", "bash", "--norc", "--noediting", "-i")
     # What is expected is never what is typed, for the terminal shows that as well.
     it.press(b"PS1=go''on; echo be''gin; cat\n")
-    it.expect("begin")
+    # With the end of its line, which the terminal would otherwise mix with what is typed.
+    it.expect("begin\r\n")
     it.press(b"to the cat\n")
     it.expect("to the cat\r\nto the cat\r\n")
     it.press(b"\x03")
