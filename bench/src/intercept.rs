@@ -5,6 +5,7 @@
 //! where a connection was meant to go. So the difference is that of the interception, not of a proxy.
 
 mod client;
+mod pairs;
 mod scene;
 mod through;
 
@@ -12,18 +13,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::figures::Spread;
 
 pub use client::Client;
+use pairs::Pairs;
 use scene::Scene;
 use through::Through;
 
 /// What to measure.
 #[derive(Debug)]
 pub struct Plan {
-    /// Measurements of each, interleaved.
+    /// Measurements of each way to connect, interleaved.
     pub rounds: usize,
     /// Measures less than half as long.
     pub quick: bool,
@@ -76,10 +78,10 @@ impl Plan {
             Ok(()) => ways.push(Way::Nft),
             Err(why) => println!("nftables cannot redirect here, and is left out: {why:#}"),
         }
-        let (connections, mebibytes) = if self.quick {
-            (1000, 256)
+        let (connections, pairs, mebibytes) = if self.quick {
+            (1000, 20, 128)
         } else {
-            (5000, 2048)
+            (5000, 200, 128)
         };
         let mut measured = Measured::new();
         let start = |program: &PathBuf| Through::start(program, &scene.pod);
@@ -92,46 +94,79 @@ impl Plan {
                 for (name, value) in said {
                     measured.entry((*way, name)).or_default().push(value);
                 }
-                if matches!(way, Way::Bare | Way::Direct) {
-                    let said = ready.client(&["read", &mebibytes.to_string()])?;
-                    for (name, value) in said {
-                        measured.entry((*way, name)).or_default().push(value);
-                    }
-                }
-            }
-            if let Some(through) = &through {
-                let captured = through.captured(&scene.pod, scene.read, mebibytes)?;
-                let tunnel = through.tunnel(&scene.pod, scene.read, mebibytes)?;
-                for (way, (rate, cpu)) in [(Way::Captured, captured), (Way::Tunnel, tunnel)] {
-                    measured.entry((way, "rate")).or_default().push(rate);
-                    measured.entry((way, "cpu")).or_default().push(cpu);
-                }
             }
         }
         print(&measured, &ways)?;
-        if through.is_some() {
-            print_through(&measured)?;
+        eprintln!("{pairs} pairs of flows of {mebibytes} MiB");
+        compare(Way::Direct, Way::Bare, pairs, &client::READING, |way| {
+            let ready = scene.prepare(way)?;
+            ready.client(&["read", &mebibytes.to_string()])
+        })?;
+        if let Some(through) = &through {
+            compare(Way::Captured, Way::Tunnel, pairs, &THROUGH, |way| {
+                let (rate, cpu) = if way == Way::Captured {
+                    through.captured(&scene.pod, scene.read, mebibytes)?
+                } else {
+                    through.tunnel(&scene.pod, scene.read, mebibytes)?
+                };
+                Ok(vec![("rate", rate), ("cpu", cpu)])
+            })?;
         }
         Ok(())
     }
 }
 
-fn print_through(measured: &Measured) -> anyhow::Result<()> {
-    for (name, title, unit) in [
-        ("rate", "Through HNP: throughput", "GiB/s"),
-        ("cpu", "Through HNP: its CPU time", "s/GiB"),
-    ] {
-        println!("\n{title}");
-        for way in [Way::Captured, Way::Tunnel] {
-            let values = measured.get(&(way, name)).cloned().unwrap_or_default();
+/// What is measured of flows through HNP.
+const THROUGH: [(&str, &str, &str); 2] = [
+    ("rate", "Through HNP: throughput", "GiB/s"),
+    ("cpu", "Through HNP: its CPU time", "s/GiB"),
+];
+
+/// Measures two ways in pairs, and prints both and how they compare.
+fn compare(
+    way: Way,
+    reference: Way,
+    pairs: usize,
+    figures: &[(&'static str, &str, &str)],
+    mut measure: impl FnMut(Way) -> anyhow::Result<Vec<(&'static str, f64)>>,
+) -> anyhow::Result<()> {
+    let mut measured = Measured::new();
+    for pair in 0..pairs {
+        let order = match pair % 2 {
+            0 => [reference, way],
+            _ => [way, reference],
+        };
+        for one in order {
+            for (name, value) in measure(one)? {
+                measured.entry((one, name)).or_default().push(value);
+            }
+        }
+    }
+    for (name, title, unit) in figures {
+        println!("\n{title}: median of the flows (least to most)");
+        let of = |one| measured.get(&(one, *name)).cloned().unwrap_or_default();
+        for one in [reference, way] {
             let Spread {
                 median,
                 least,
                 most,
                 ..
-            } = Spread::of(values).context("nothing was measured through HNP")?;
-            println!("  {way:<18} {median:8.3} {unit} ({least:.3} to {most:.3})");
+            } = Spread::of(of(one)).with_context(|| format!("nothing was measured of {one}"))?;
+            println!("  {one:<18} {median:8.3} {unit} ({least:.3} to {most:.3})");
         }
+        for one in [reference, way] {
+            let count = of(one).len();
+            ensure!(
+                count == pairs,
+                "{one}: {count} of {pairs} flows were measured"
+            );
+        }
+        let mut compared = Pairs::default();
+        for (value, reference) in of(way).into_iter().zip(of(reference)) {
+            compared.enter(value, reference)?;
+        }
+        let ratio = compared.ratio().context("no pair was measured")?;
+        println!("  {way} against {reference}, median of the pairs: {ratio}");
     }
     Ok(())
 }
@@ -153,20 +188,6 @@ fn print(measured: &Measured, ways: &[Way]) -> anyhow::Result<()> {
             } = spread(*way, name)?;
             let added = median - bare.median;
             println!("  {way:<18} {median:8.1} µs ({least:.1} to {most:.1})  {added:+8.1} µs");
-        }
-    }
-    for (name, title, unit) in client::READING {
-        println!("\n{title}");
-        let bare = spread(Way::Bare, name)?;
-        for way in [Way::Bare, Way::Direct] {
-            let Spread {
-                median,
-                least,
-                most,
-                ..
-            } = spread(way, name)?;
-            let share = (median / bare.median - 1.0) * 100.0;
-            println!("  {way:<18} {median:8.3} {unit} ({least:.3} to {most:.3})  {share:+6.1} %");
         }
     }
     Ok(())
