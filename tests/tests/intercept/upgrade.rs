@@ -45,6 +45,8 @@ fn a_newer_versions_maps_are_replaced_with_a_warning() {
 
 fn supersedes(name: &str, abi: u32, said: &str) {
     let mut it = Intercepting::unattached(name, |node| node);
+    // Once it answers, it has looked for other versions.
+    it.intercept(&["--list"]).success();
     let directory = it.pinned().join(format!("v{abi}"));
     let pins = Pins::open_version(it.pinned(), abi).unwrap();
     another_hnp(&it, &pins);
