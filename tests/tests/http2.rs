@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -121,7 +122,7 @@ fn nghttpd(directory: &Path, tls: Option<&Pki>) -> Other {
     let child = nghttpd.stdin(Stdio::null()).spawn().unwrap();
     let process = Process::new(child);
     wait::until("nghttpd to listen", || {
-        match std::net::TcpStream::connect(("127.0.0.1", number)) {
+        match TcpStream::connect(("127.0.0.1", number)) {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
@@ -347,6 +348,30 @@ fn connect_over_http2_is_a_tunnel() {
     assert_eq!(output.trim(), "200 1000000 True");
     node.log()
         .await_line(&["protocol=h2", "mode=tunnel", "method=CONNECT", "status=200"]);
+}
+
+/// A client that says goodbye (GOAWAY) may have more on its way. A reset for it could take from the client what it has not read yet.
+#[test]
+fn what_follows_a_goodbye_is_no_reason_for_a_reset() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // Length, type, flags, stream (RFC 9113 section 4.1).
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let node = node("http://127.0.0.1:9", "", None);
+    let mut client = TcpStream::connect(node.address()).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client
+        .write_all(&[PREFACE, SETTINGS, GOAWAY].concat())
+        .unwrap();
+    let mut said = Vec::new();
+    client.read_to_end(&mut said).unwrap();
+    assert!(said.ends_with(GOAWAY), "it says goodbye, too: {said:?}");
+    // A reset comes as soon as the first of them has arrived.
+    for _ in 0..1000 {
+        client.write_all(PING).unwrap();
+    }
+    assert!(client.take_error().unwrap().is_none());
 }
 
 /// The conformance tests of `h2spec`, against HNP in plaintext, but for those that are known to differ.

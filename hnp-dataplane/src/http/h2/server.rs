@@ -58,7 +58,7 @@ pub struct Incoming {
 /// How a connection ended.
 #[derive(Debug)]
 pub enum End {
-    /// The client closed it.
+    /// The client closed it, or said that it will (GOAWAY).
     Client,
     /// HNP drains and the last request is done.
     Drained,
@@ -167,8 +167,9 @@ pub async fn serve(
         }
         empty.await;
     }
+    // A client that has said goodbye (GOAWAY) may be sending still, and must not be reset for it.
     if let Ok(client) = Rc::try_unwrap(client)
-        && !matches!(end, End::Client | End::Stopped)
+        && !matches!(end, End::Stopped)
     {
         linger::close(client, LINGER).await;
     }
