@@ -1,13 +1,15 @@
 //! The process inside a pod: this very test program, started again.
 
 use std::env;
-use std::io::{self, BufRead, ErrorKind, Read};
+use std::io::{self, BufRead, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hnp_tests::random::Random;
+use nix::libc::{ECONNREFUSED, EINPROGRESS, EPERM};
+use socket2::{Domain, Socket, Type};
 
 /// Where the servers are; see `fleet`.
 pub(crate) const PORTS: [u16; 2] = [8080, 8081];
@@ -19,7 +21,7 @@ pub(crate) struct Tally {
     pub(crate) right: usize,
     /// At another one.
     pub(crate) wrong: usize,
-    /// connect() failed.
+    /// connect() failed at once: nothing was sent, and nothing waited for.
     pub(crate) refused: usize,
     /// It ended early, or otherwise.
     pub(crate) other: usize,
@@ -123,12 +125,9 @@ fn one(random: &mut Random, tally: &mut Tally) {
         SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, low), port))
     };
     let start = Instant::now();
-    let mut stream = match TcpStream::connect(to) {
+    let mut stream = match connect(to) {
         Ok(stream) => stream,
-        Err(error)
-            if error.kind() == ErrorKind::ConnectionRefused
-                || error.kind() == ErrorKind::PermissionDenied =>
-        {
+        Err(Failed::AtOnce) => {
             tally.refused += 1;
             let took = start.elapsed().as_micros();
             tally.refusals.push(u64::try_from(took).unwrap());
@@ -136,7 +135,7 @@ fn one(random: &mut Random, tally: &mut Tally) {
             thread::sleep(Duration::from_millis(1));
             return;
         }
-        Err(error) => {
+        Err(Failed::Otherwise(error)) => {
             eprintln!("{to}: {error}");
             tally.other += 1;
             return;
@@ -158,4 +157,32 @@ fn one(random: &mut Random, tally: &mut Tally) {
             tally.other += 1;
         }
     }
+}
+
+enum Failed {
+    /// The call itself was refused.
+    AtOnce,
+    /// Later, or for another reason.
+    Otherwise(io::Error),
+}
+
+/// Connects, and tells a call that is refused from a connection that is.
+fn connect(to: SocketAddr) -> Result<TcpStream, Failed> {
+    let waiting = || -> io::Result<Result<Socket, Failed>> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let begun = socket.connect(&to.into());
+        socket.set_nonblocking(false)?;
+        match begun.map_err(|error| error.raw_os_error()) {
+            Ok(()) => {}
+            // The second call waits for what the first has begun.
+            Err(Some(EINPROGRESS)) => socket.connect(&to.into())?,
+            Err(Some(ECONNREFUSED | EPERM)) => return Ok(Err(Failed::AtOnce)),
+            Err(other) => {
+                return Err(other.map_or(io::ErrorKind::Other.into(), io::Error::from_raw_os_error));
+            }
+        }
+        Ok(Ok(socket))
+    };
+    waiting().map_err(Failed::Otherwise)?.map(TcpStream::from)
 }
