@@ -456,7 +456,7 @@ fn without_privilege_the_error_names_the_capability() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
-        said.contains("it lacks CAP_BPF and CAP_NET_ADMIN"),
+        said.contains("it lacks CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"),
         "{said}{output:?}"
     );
 }

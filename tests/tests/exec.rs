@@ -198,8 +198,16 @@ fn without_privilege_it_says_what_is_missing() {
     };
     let root_by_name = run(&["--bounding-set=-all", "--inh-caps=-all"]);
     assert!(
-        root_by_name.contains("it lacks CAP_BPF and CAP_NET_ADMIN; run it as root, or grant that"),
+        root_by_name.contains(
+            "it lacks CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; run it as root, or grant that"
+        ),
         "{root_by_name}"
+    );
+    // It is the verifier that refuses then, with a long log: that would be taken for a fault of the programs.
+    let untrusted = run(&["--bounding-set=-all,+bpf,+net_admin", "--inh-caps=-all"]);
+    assert!(
+        untrusted.contains("it lacks CAP_PERFMON; run it as root, or grant that"),
+        "{untrusted}"
     );
     let nobody = run(&["--reuid=65534", "--regid=65534", "--clear-groups"]);
     assert!(

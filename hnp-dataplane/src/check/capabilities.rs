@@ -40,12 +40,6 @@ const INTERCEPTION: [(&str, u32, bool, &str); 5] = [
     ),
 ];
 
-/// Whether the verifier trusts this process's programs as far as HNP's need it.
-pub(super) fn is_trusted() -> bool {
-    let has = effective();
-    has.has(CAP_PERFMON) || has.has(CAP_SYS_ADMIN)
-}
-
 /// Below which ports are privileged, where the kernel does not say.
 const LOW_PORTS: u16 = 1024;
 

@@ -110,7 +110,8 @@ impl RedirectError {
                 verifier_log,
             } => {
                 let log = verifier_log.to_string();
-                if forbidden(&io_error) && log.trim().is_empty() {
+                // Without CAP_PERFMON the verifier does not let programs compute with pointers as HNP's do.
+                if forbidden(&io_error) && (log.trim().is_empty() || !is_trusted(&own_status())) {
                     return Self::not_permitted(doing);
                 }
                 Self::Verifier {
@@ -151,10 +152,9 @@ impl RedirectError {
         let again = "detach the pod and attach to it again (`hnp intercept`)";
         let why = match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
-                let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
                 format!(
                     "the kernel does not let hnp do it: {}",
-                    forbidden_why(&status)
+                    forbidden_why(&own_status())
                 )
             }
             Some(libc::EINVAL | libc::ENOENT) => format!(
@@ -171,10 +171,9 @@ impl RedirectError {
     }
 
     fn not_permitted(doing: &str) -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self::NotPermitted {
             doing: doing.to_owned(),
-            why: forbidden_why(&status),
+            why: forbidden_why(&own_status()),
         }
     }
 
@@ -203,30 +202,46 @@ fn forbidden(error: &io::Error) -> bool {
 /// capabilities(7): their bits in `CapEff`.
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// Which capability is missing, from `/proc/self/status`; with all there, what else forbids eBPF.
-fn forbidden_why(status: &str) -> String {
+fn own_status() -> String {
+    fs::read_to_string("/proc/self/status").unwrap_or_default()
+}
+
+/// Whether the capability is among the effective ones of this `/proc/self/status`, or the one that stands for all.
+fn has(status: &str, capability: u32) -> bool {
     let effective = status
         .lines()
         .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
         .unwrap_or(0);
-    let has = |capability: u32| effective & (1 << capability) != 0;
-    let mut missing = Vec::new();
-    if !has(CAP_SYS_ADMIN) {
-        if !has(CAP_BPF) {
-            missing.push("CAP_BPF");
-        }
-        if !has(CAP_NET_ADMIN) {
-            missing.push("CAP_NET_ADMIN");
-        }
-    }
+    effective & (1 << capability | 1 << CAP_SYS_ADMIN) != 0
+}
+
+fn is_trusted(status: &str) -> bool {
+    has(status, CAP_PERFMON)
+}
+
+/// Which capability is missing, from `/proc/self/status`; with all there, what else forbids eBPF.
+fn forbidden_why(status: &str) -> String {
+    let needed = [
+        (CAP_BPF, "CAP_BPF"),
+        (CAP_NET_ADMIN, "CAP_NET_ADMIN"),
+        (CAP_PERFMON, "CAP_PERFMON"),
+    ];
+    let missing: Vec<_> = needed
+        .into_iter()
+        .filter(|(capability, _)| !has(status, *capability))
+        .map(|(_, name)| name)
+        .collect();
     if missing.is_empty() {
         "it has the capabilities, so a seccomp filter, kernel lockdown or a user namespace stands in the way".to_owned()
     } else {
+        let (last, others) = missing.split_last().unwrap_or((&"", &[]));
+        let and = if others.is_empty() { "" } else { " and " };
         format!(
-            "it lacks {}; run it as root, or grant that",
-            missing.join(" and ")
+            "it lacks {}{and}{last}; run it as root, or grant that",
+            others.join(", ")
         )
     }
 }
@@ -238,9 +253,11 @@ mod tests {
     #[test]
     fn a_refusal_names_the_missing_capability() {
         let nothing = "Name:\thnp\nCapEff:\t0000000000000000\n";
-        assert!(forbidden_why(nothing).contains("CAP_BPF and CAP_NET_ADMIN"));
+        assert!(forbidden_why(nothing).contains("lacks CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON;"));
         let bpf_only = format!("CapEff:\t{:016x}\n", 1u64 << CAP_BPF);
-        assert!(forbidden_why(&bpf_only).contains("lacks CAP_NET_ADMIN;"));
+        assert!(forbidden_why(&bpf_only).contains("lacks CAP_NET_ADMIN and CAP_PERFMON;"));
+        let admin = format!("CapEff:\t{:016x}\n", 1u64 << CAP_SYS_ADMIN);
+        assert!(forbidden_why(&admin).contains("seccomp"));
         let root = "CapEff:\t000001ffffffffff\n";
         assert!(forbidden_why(root).contains("seccomp"));
     }

@@ -1,6 +1,6 @@
 //! The group `kernel`: what it is asked for and does not give.
 
-use hnp_tests::{node, seccomp};
+use hnp_tests::{bin, node, seccomp};
 
 use crate::{Found, Host};
 
@@ -32,12 +32,23 @@ fn io_uring_that_is_forbidden_is_a_warning_unless_it_is_demanded() {
 #[test]
 fn without_a_bpf_file_system_interception_alone_is_impossible() {
     let host = Host::new("");
+    // Who may mount one, does: this is about who may not.
     let hide = "mount -t tmpfs none /sys/fs/bpf";
-    host.check_after("-m", hide, "--intercept").fails(
+    host.check_after("-m", hide, "--intercept")
+        .says("kernel/bpffs", "ok", &["hnp run mounts one"]);
+    let without = |flags: &str| {
+        let line = format!(
+            "{hide}; exec setpriv --bounding-set=-sys_admin --inh-caps=-all {} check --json --config {} {flags}",
+            bin::hnp().display(),
+            host.config_file().display()
+        );
+        host.check_after("-m", &line, flags)
+    };
+    without("--intercept").fails(
         "kernel/bpffs",
         &["not in a BPF file system", "mount -t bpf"],
     );
-    let found = host.check_after("-m", hide, "");
+    let found = without("");
     assert_eq!(found.code, 0, "{found:#?}");
     found.warns("kernel/bpffs", &["needed for interception only"]);
     host.check_after("-m", "mount -t bpf -o ro bpf /sys/fs/bpf", "--intercept")
