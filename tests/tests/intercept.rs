@@ -77,9 +77,11 @@ fn a_connection_that_was_not_redirected_is_reset() {
     // HNP's listener, asked by its own address: nobody knows where this was meant to go.
     let said = it.ends_by(&format!("127.0.0.1:{port}"));
     assert_eq!(said, "ConnectionResetError");
-    it.node
+    let line = it
+        .node
         .log()
         .await_line(&["log=access", "close_reason=no_destination"]);
+    assert!(line.contains(&format!("pod {}: ", it.label())), "{line}");
     let metrics = it.node.metrics();
     assert_eq!(metrics.sum("hnp_intercept_lookup_misses_total"), 1.0);
 }

@@ -150,9 +150,14 @@ fn lost(
     pod.books.missed(worker.id);
     let account = Account::refused(worker, address);
     account.closed(ClosedBy::Hnp, "no_destination");
+    let label = &pod.label;
     account.detail(match error {
-        Some(error) => format!("where this connection was meant to go cannot be looked up: {error}"),
-        None => "nobody knows where this connection was meant to go: it was not redirected, or too long ago".to_owned(),
+        Some(error) => format!(
+            "pod {label}: where this connection was meant to go cannot be looked up: {error}"
+        ),
+        None => format!(
+            "pod {label}: nobody knows where this connection was meant to go: it was not redirected, or too long ago"
+        ),
     });
     client.reset();
 }
