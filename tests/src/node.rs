@@ -318,7 +318,7 @@ impl Node {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    /// Waits for the listening sockets to appear in `/proc/net/tcp`: connecting instead would be a connection more, which counts
+    /// Waits for the listening sockets to appear in the kernel's tables: connecting instead would be a connection more, which counts
     /// against limits and writes a log line.
     fn await_ready(&mut self) {
         let end = Instant::now() + patient(DEADLINE);
@@ -404,7 +404,7 @@ fn merge(into: &mut Table, over: Table) {
     }
 }
 
-/// Whether some socket listens on `port`, by the kernel's own tables.
+/// Whether some socket listens on `port` in the calling thread's network namespace, by the kernel's own tables.
 ///
 /// # Panics
 /// When the tables cannot be read.
@@ -412,14 +412,16 @@ fn merge(into: &mut Table, over: Table) {
 pub fn is_listening(port: u16) -> bool {
     const LISTEN: &str = "0A";
     let local_end = format!(":{port:04X}");
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
-        fs::read_to_string(table)
-            .unwrap()
-            .lines()
-            .skip(1)
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .any(|fields| fields[1].ends_with(&local_end) && fields[3] == LISTEN)
-    })
+    ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"]
+        .iter()
+        .any(|table| {
+            fs::read_to_string(table)
+                .unwrap()
+                .lines()
+                .skip(1)
+                .map(|line| line.split_whitespace().collect::<Vec<_>>())
+                .any(|fields| fields[1].ends_with(&local_end) && fields[3] == LISTEN)
+        })
 }
 
 /// An address of this machine's loopback network, each caller's own: several "machines" for per-client limits and DNS answers.

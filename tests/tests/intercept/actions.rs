@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use hnp_tests::manager::{ClientAuth, Manager, Setup};
 use hnp_tests::parent::{Manners, ParentProxy};
 use hnp_tests::pki::authority::Authority;
+use hnp_tests::pod::{Namespace, ip};
 use hnp_tests::{Node, Server, origin};
 
 use crate::fixture::{FAR, Intercepting};
@@ -225,6 +226,26 @@ fn what_policy_denies_is_a_reset_and_the_host_lends_no_reach() {
         "{line}"
     );
     assert_eq!(server.accepted(), 0);
+}
+
+#[test]
+fn what_leaves_from_the_hosts_network_is_served_there() {
+    let host = Namespace::new();
+    // The node, and what looks after it, are in this network.
+    host.run(|| {
+        ip(&format!("address add {FAR}/32 dev lo"));
+        let mut it = Intercepting::start("host-ns", "");
+        let outside = it.serve(FAR, |mut stream| stream.write_all(b"outside the pod"));
+        let to = outside.address();
+        let _beside_hnp = Server::on(to, |mut stream| stream.write_all(b"beside HNP"));
+        assert_eq!(it.ends_by(&to.to_string()), "b'outside the pod'");
+        let from_host = format!(
+            "[intercept]\nupstream-namespace = \"host\"\n[[policy.allow]]\ncidrs = [\"{FAR}/32\"]"
+        );
+        it.node.rewrite_config(&from_host);
+        it.node.log().await_line(&["configuration reloaded"]);
+        assert_eq!(it.ends_by(&to.to_string()), "b'beside HNP'");
+    });
 }
 
 #[test]

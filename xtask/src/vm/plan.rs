@@ -10,7 +10,8 @@ pub(super) enum Suite {
     Uring,
     /// The eBPF programs.
     Ebpf,
-    /// Transparent interception, `hnp exec` and `hnp observe` as their users meet them, with real clients; on both backends.
+    /// Transparent interception, `hnp exec`, `hnp observe` and what `hnp check` says of the kernel, as their users meet them, with real
+    /// clients; on both backends.
     Intercept,
 }
 
@@ -169,8 +170,16 @@ impl Suite {
                     "observe",
                     "--test",
                     "capture_clients",
+                    "--test",
+                    "check",
                 ],
                 programs: vec![
+                    // What it says of the kernel; the rest does not depend on it.
+                    Program {
+                        suite: "check",
+                        arguments: &["kernel::"],
+                        without: &[],
+                    },
                     Program::all("intercept"),
                     Program::all("exec"),
                     Program::all("observe"),
