@@ -50,10 +50,13 @@ pub(super) fn everything() -> Result<Built> {
 /// # Errors
 /// When something does not compile; rustc has said what.
 pub(crate) fn only(tests: &[&str]) -> Result<Built> {
+    // For a test of its own crate, cargo builds `hnp` unasked, and as `everything` does: `cargo build` would build most libraries again,
+    // with other features.
+    let arguments = [&["--no-run", "--test", "config_command"], tests].concat();
+    let made = build("test", &arguments)?;
     Ok(Built {
-        programs: programs_among(&build("test", &[&["--no-run"], tests].concat())?)?,
-        // For tests of some crates cargo would build it unasked, for others not.
-        node: node_among(&build("build", &["--bin", "hnp"])?)?,
+        node: node_among(&made)?,
+        programs: programs_among(&made)?,
     })
 }
 
