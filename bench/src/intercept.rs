@@ -1,13 +1,16 @@
 //! What interception costs a pod: to connect, and to talk directly.
 //!
-//! A process in a pod of the benchmark's own connects to a server outside it. Between them is nothing, HNP's eBPF programs, or
-//! an nftables rule that redirects; behind those two stands the same small relay, which asks the map or the connection tracker
-//! where a connection was meant to go. So the difference is that of the interception, not of a proxy.
+//! A process in a pod of the benchmark's own connects to a server outside it and asks it for something small. Between them is nothing,
+//! HNP's eBPF programs, or HNP itself. To HNP leads its interception, or an nftables rule that redirects; with either it does the same
+//! for a connection: it accepts it, and passes the request on over a connection that it keeps. So the difference is that of how
+//! connections come to it.
 
 mod client;
+mod hnp;
+mod nft;
 mod pairs;
 mod scene;
-mod through;
+mod servers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,8 +22,7 @@ use crate::figures::Spread;
 
 pub use client::Client;
 use pairs::Pairs;
-use scene::Scene;
-use through::Through;
+use scene::{Scene, What};
 
 /// What to measure.
 #[derive(Debug)]
@@ -29,8 +31,8 @@ pub struct Plan {
     pub rounds: usize,
     /// Measures less than half as long.
     pub quick: bool,
-    /// HNP, to compare captured flows with tunnels; they are left out without.
-    pub hnp: Option<PathBuf>,
+    /// HNP.
+    pub hnp: PathBuf,
 }
 
 /// What is between the pod and the server.
@@ -40,13 +42,13 @@ enum Way {
     Bare,
     /// eBPF programs that let connections pass and report their end.
     Direct,
-    /// eBPF programs that redirect to the relay.
+    /// HNP, which serves requests, by interception.
     Ebpf,
-    /// An nftables rule that redirects to the relay.
+    /// The same, by an nftables rule that redirects.
     Nft,
-    /// HNP, by interception.
+    /// HNP, which passes bytes on, by interception.
     Captured,
-    /// HNP, by CONNECT.
+    /// The same, by CONNECT.
     Tunnel,
 }
 
@@ -55,16 +57,16 @@ impl fmt::Display for Way {
         f.pad(match self {
             Way::Bare => "nothing",
             Way::Direct => "eBPF, direct",
-            Way::Ebpf => "eBPF, redirected",
-            Way::Nft => "nftables redirect",
+            Way::Ebpf => "eBPF, HNP",
+            Way::Nft => "nftables, HNP",
             Way::Captured => "captured by HNP",
             Way::Tunnel => "tunnel of HNP",
         })
     }
 }
 
-/// What is measured, with its unit.
-type Measured = BTreeMap<(Way, &'static str), Vec<f64>>;
+/// What is measured.
+type Measured = BTreeMap<(Way, String), Vec<f64>>;
 
 impl Plan {
     /// Measures and prints. Needs root, cgroup v2 and iproute2.
@@ -72,10 +74,10 @@ impl Plan {
     /// # Errors
     /// When the machine does not let pods be made or programs be loaded, or a measurement fails.
     pub fn run(&self) -> anyhow::Result<()> {
-        let mut scene = Scene::new()?;
+        let scene = Scene::new(&self.hnp)?;
         let mut ways = vec![Way::Bare, Way::Direct, Way::Ebpf];
-        match scene.try_nft() {
-            Ok(()) => ways.push(Way::Nft),
+        match scene.prepare(Way::Nft) {
+            Ok(_) => ways.push(Way::Nft),
             Err(why) => println!("nftables cannot redirect here, and is left out: {why:#}"),
         }
         let (connections, pairs, mebibytes) = if self.quick {
@@ -84,13 +86,12 @@ impl Plan {
             (5000, 200, 128)
         };
         let mut measured = Measured::new();
-        let start = |program: &PathBuf| Through::start(program, &scene.pod);
-        let through = self.hnp.as_ref().map(start).transpose()?;
         for round in 0..self.rounds {
             eprintln!("round {} of {}", round + 1, self.rounds);
             for way in &ways {
-                let ready = scene.prepare(*way)?;
-                let said = ready.client(&["connect", &connections.to_string()])?;
+                let said = scene
+                    .prepare(*way)?
+                    .client(What::Connections(connections))?;
                 for (name, value) in said {
                     measured.entry((*way, name)).or_default().push(value);
                 }
@@ -98,28 +99,26 @@ impl Plan {
         }
         print(&measured, &ways)?;
         eprintln!("{pairs} pairs of flows of {mebibytes} MiB");
-        compare(Way::Direct, Way::Bare, pairs, &client::READING, |way| {
-            let ready = scene.prepare(way)?;
-            ready.client(&["read", &mebibytes.to_string()])
-        })?;
-        if let Some(through) = &through {
-            compare(Way::Captured, Way::Tunnel, pairs, &THROUGH, |way| {
-                let (rate, cpu) = if way == Way::Captured {
-                    through.captured(&scene.pod, scene.read, mebibytes)?
-                } else {
-                    through.tunnel(&scene.pod, scene.read, mebibytes)?
-                };
-                Ok(vec![("rate", rate), ("cpu", cpu)])
-            })?;
-        }
-        Ok(())
+        let flow = |way| scene.prepare(way)?.client(What::Flow(mebibytes));
+        compare(Way::Direct, Way::Bare, pairs, &DIRECT, flow)?;
+        compare(Way::Captured, Way::Tunnel, pairs, &THROUGH, flow)
     }
 }
+
+/// What is measured of direct flows.
+const DIRECT: [(&str, &str, &str); 2] = [
+    ("rate", "A direct flow: throughput", "GiB/s"),
+    (
+        "cpu",
+        "A direct flow: CPU time of client and server",
+        "s/GiB",
+    ),
+];
 
 /// What is measured of flows through HNP.
 const THROUGH: [(&str, &str, &str); 2] = [
     ("rate", "Through HNP: throughput", "GiB/s"),
-    ("cpu", "Through HNP: its CPU time", "s/GiB"),
+    ("hnp_cpu", "Through HNP: its CPU time", "s/GiB"),
 ];
 
 /// Measures two ways in pairs, and prints both and how they compare.
@@ -127,8 +126,8 @@ fn compare(
     way: Way,
     reference: Way,
     pairs: usize,
-    figures: &[(&'static str, &str, &str)],
-    mut measure: impl FnMut(Way) -> anyhow::Result<Vec<(&'static str, f64)>>,
+    figures: &[(&str, &str, &str)],
+    measure: impl Fn(Way) -> anyhow::Result<Vec<(String, f64)>>,
 ) -> anyhow::Result<()> {
     let mut measured = Measured::new();
     for pair in 0..pairs {
@@ -144,7 +143,7 @@ fn compare(
     }
     for (name, title, unit) in figures {
         println!("\n{title}: median of the flows (least to most)");
-        let of = |one| measured.get(&(one, *name)).cloned().unwrap_or_default();
+        let of = |one| values(&measured, one, name);
         for one in [reference, way] {
             let Spread {
                 median,
@@ -171,14 +170,22 @@ fn compare(
     Ok(())
 }
 
+fn values(measured: &Measured, way: Way, name: &str) -> Vec<f64> {
+    let values = measured.get(&(way, name.to_owned()));
+    values.cloned().unwrap_or_default()
+}
+
 fn print(measured: &Measured, ways: &[Way]) -> anyhow::Result<()> {
-    let spread = |way: Way, name: &'static str| {
-        let values = measured.get(&(way, name)).cloned().unwrap_or_default();
-        Spread::of(values).with_context(|| format!("nothing was measured of {way}: {name}"))
+    let spread = |way: Way, name: &str| {
+        Spread::of(values(measured, way, name))
+            .with_context(|| format!("nothing was measured of {way}: {name}"))
     };
     for (name, title) in client::CONNECTING {
-        println!("\n{title}: median of the rounds (least to most), and what is added to nothing");
-        let bare = spread(Way::Bare, name)?;
+        println!(
+            "\n{title}: median of the rounds (least to most), what is added to nothing, and to nftables"
+        );
+        let bare = spread(Way::Bare, name)?.median;
+        let nft = spread(Way::Nft, name).ok().map(|nft| nft.median);
         for way in ways {
             let Spread {
                 median,
@@ -186,8 +193,27 @@ fn print(measured: &Measured, ways: &[Way]) -> anyhow::Result<()> {
                 most,
                 ..
             } = spread(*way, name)?;
-            let added = median - bare.median;
-            println!("  {way:<18} {median:8.1} µs ({least:.1} to {most:.1})  {added:+8.1} µs");
+            let range = format!("({least:.1} to {most:.1})");
+            print!(
+                "  {way:<18} {median:8.1} µs {range:<20} {:+8.1} µs",
+                median - bare
+            );
+            println!(
+                "{}",
+                nft.map_or_else(String::new, |nft| format!(" {:+8.1} µs", median - nft))
+            );
+        }
+    }
+    println!("\nHNP's CPU time for a connection: median of the rounds (least to most)");
+    for way in ways {
+        if let Ok(Spread {
+            median,
+            least,
+            most,
+            ..
+        }) = spread(*way, "hnp_cpu")
+        {
+            println!("  {way:<18} {median:8.1} µs ({least:.1} to {most:.1})");
         }
     }
     Ok(())

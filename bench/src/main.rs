@@ -38,9 +38,9 @@ enum Verb {
         /// Measures less than half as long
         #[arg(long)]
         quick: bool,
-        /// HNP's binary, to compare captured flows with tunnels
+        /// HNP's binary
         #[arg(long)]
-        hnp: Option<PathBuf>,
+        hnp: PathBuf,
     },
     /// The process in the pod of `intercept`
     #[command(hide = true)]

@@ -30,7 +30,7 @@ enum What {
     Tunnel(Tunnel),
     /// Mutual TLS: handshakes, keep-alive requests, bulk and idle connections through HNP and its peers, with a verdict for each demand.
     Mtls(Mtls),
-    /// What interception costs a pod: connect() redirected by eBPF, by nftables and not at all; direct flows; flows through HNP.
+    /// What interception costs a pod: connections led to HNP by eBPF, by nftables and not at all; direct flows; flows through HNP.
     Intercept(Intercept),
     /// Round trips on HNP's runtime and on others.
     Reactor(Reactor),

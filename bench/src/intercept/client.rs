@@ -10,37 +10,32 @@ use nix::sys::resource::{Usage, UsageWho, getrusage};
 use crate::figures::GIB;
 use crate::histogram::Histogram;
 
+/// The environment variable that names a proxy.
+pub(super) const PROXY: &str = "BENCH_PROXY";
+
 /// What `connect` says, and what it is.
 pub(super) const CONNECTING: [(&str, &str); 4] = [
     ("connect_p50", "connect(), half of all"),
     ("connect_p99", "connect(), 99 of 100"),
     (
         "answer_p50",
-        "connect() and the server's first byte, half of all",
+        "connect(), a request and the first byte of its answer, half of all",
     ),
     (
         "answer_p99",
-        "connect() and the server's first byte, 99 of 100",
+        "connect(), a request and the first byte of its answer, 99 of 100",
     ),
 ];
 
-/// What `read` says.
-pub(super) const READING: [(&str, &str, &str); 2] = [
-    ("rate", "A direct flow: throughput", "GiB/s"),
-    (
-        "cpu",
-        "A direct flow: CPU time of client and server",
-        "s/GiB",
-    ),
-];
+/// What it sends. Whoever answers closes the connection, so that the ports of connections that were do not run out here.
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
 
 /// `hnp-bench intercept-client`.
 #[derive(Debug, clap::Args)]
 pub struct Client {
     what: String,
     count: u64,
-    connect: SocketAddr,
-    read: SocketAddr,
+    server: SocketAddr,
 }
 
 impl Client {
@@ -58,30 +53,35 @@ impl Client {
 
     fn connect(&self) -> anyhow::Result<()> {
         let (mut connect, mut answer) = (Histogram::new(), Histogram::new());
+        let mut received = Vec::new();
         for _ in 0..self.count {
             let start = Instant::now();
-            let mut stream = TcpStream::connect(self.connect).context("cannot connect")?;
+            let mut stream = TcpStream::connect(self.server).context("cannot connect")?;
             connect.record(start.elapsed());
-            stream.read_exact(&mut [0]).context("no answer")?;
+            stream.write_all(REQUEST).context("cannot ask")?;
+            received.resize(1, 0);
+            stream.read_exact(&mut received).context("no answer")?;
             answer.record(start.elapsed());
-        }
-        let figures = [(connect, 0.5, 0), (answer, 0.5, 2)];
-        for (histogram, _, at) in figures {
-            for (quantile, offset) in [(0.5, 0), (0.99, 1)] {
-                let micros = histogram.quantile(quantile).as_secs_f64() * 1e6;
-                println!("{} {micros}", CONNECTING[at + offset].0);
+            stream.read_to_end(&mut received).context("no end")?;
+            if !received.starts_with(b"HTTP/1.1 200 ") {
+                bail!("the answer is {}", String::from_utf8_lossy(&received));
             }
+        }
+        let measured = [connect, answer].into_iter();
+        let quantiles = measured.flat_map(|one| [one.quantile(0.5), one.quantile(0.99)]);
+        for ((name, _), quantile) in CONNECTING.iter().zip(quantiles) {
+            println!("{name} {}", quantile.as_secs_f64() * 1e6);
         }
         Ok(())
     }
 
     /// To the server, or through the proxy that the environment names.
     fn open(&self) -> anyhow::Result<TcpStream> {
-        let Ok(proxy) = std::env::var("BENCH_PROXY") else {
-            return TcpStream::connect(self.read).context("cannot connect");
+        let Ok(proxy) = std::env::var(PROXY) else {
+            return TcpStream::connect(self.server).context("cannot connect");
         };
         let mut stream = TcpStream::connect(proxy).context("cannot connect to the proxy")?;
-        let to = self.read;
+        let to = self.server;
         stream.write_all(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes())?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

@@ -1,225 +1,147 @@
-//! The pod, the server outside it, the relay, and what is between.
+//! The pod, what is outside it, and what is between.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
-use std::thread;
+use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use hnp_dataplane::redirect::{
-    Action, Attached, CompiledRules, Destinations, NetNs, NetnsCookie, PodPolicy, Programs, RulesId,
-};
-use hnp_tests::pod::{PEER4, POD4, Pod};
-use socket2::{Domain, SockRef, Socket, Type};
+use hnp_tests::pod::{Namespace, PEER4, Pod, ip};
 
+use super::hnp::{Hnp, Interception, LISTENER};
+use super::nft::Redirect;
+use super::servers::Servers;
 use super::{Way, client};
 use crate::figures::GIB;
+use crate::usage::ProcessTree;
 
-/// Marks the relay's connections, which nftables is to leave alone.
-const MARK: u32 = 77;
+/// The address of the network that the intercepting HNP is in.
+const NODE4: &str = "10.78.0.2";
 
+/// Fields drop in this order.
 pub(super) struct Scene {
-    programs: Programs,
-    relayed: RulesId,
-    direct: RulesId,
-    /// Where the relay listens: for eBPF, for nftables.
-    ports: [u16; 2],
-    connect: SocketAddr,
-    pub(super) read: SocketAddr,
-    pub(super) pod: Pod,
+    hnp: Hnp,
+    servers: Servers,
+    _node: Namespace,
+    pod: Pod,
+}
+
+/// What a client is to do.
+#[derive(Clone, Copy)]
+pub(super) enum What {
+    /// So many connections with a request each.
+    Connections(u32),
+    /// One flow of so many MiB.
+    Flow(u32),
 }
 
 /// A way that is prepared; undone when this is dropped.
 pub(super) struct Ready<'a> {
     scene: &'a Scene,
-    _attached: Option<Attached>,
-    nft: bool,
+    way: Way,
+    _intercepted: Option<Interception<'a>>,
+    _redirected: Option<Redirect<'a>>,
 }
 
 impl Scene {
-    pub(super) fn new() -> anyhow::Result<Scene> {
-        let mut programs = Programs::load()?;
-        let mut rules = |action| -> anyhow::Result<RulesId> {
-            Ok(programs.add_rules(&CompiledRules::compile(&[], action)?)?)
-        };
-        let (relayed, direct) = (rules(Action::Relay)?, rules(Action::Direct)?);
+    pub(super) fn new(program: &Path) -> anyhow::Result<Scene> {
         let pod = Pod::new("bench");
-        let listen = || -> anyhow::Result<_> {
-            let listener = pod.peer.run(|| TcpListener::bind((PEER4, 0)))?;
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        };
-        let (answering, connect) = listen()?;
-        thread::spawn(move || answer(&answering));
-        let (sending, read) = listen()?;
-        thread::spawn(move || send(&sending));
-        let netns = NetNs::open(&pod.netns.path())?;
-        let mut ports = [0; 2];
-        for (at, port) in ports.iter_mut().enumerate() {
-            let (listener, _) = netns.listen()?;
-            *port = listener.local_addr()?.port();
-            let asked = (at == 0).then(|| programs.destinations()).transpose()?;
-            let netns = NetNs::open(&pod.netns.path())?;
-            // Ends with the process.
-            thread::spawn(move || netns.run(|| relay(&listener, asked)));
-        }
+        let node = node(&pod);
+        let servers = Servers::start(&pod)?;
         Ok(Scene {
-            programs,
-            relayed,
-            direct,
-            ports,
-            connect,
-            read,
+            hnp: Hnp::start(program, &pod, &node, &servers)?,
+            servers,
+            _node: node,
             pod,
         })
     }
 
-    /// Whether this machine has nftables, and this kernel NAT.
-    pub(super) fn try_nft(&self) -> anyhow::Result<()> {
-        self.nft_redirect()?;
-        self.nft_end()
-    }
-
-    pub(super) fn prepare(&mut self, way: Way) -> anyhow::Result<Ready<'_>> {
-        let policy = |rules| {
-            let mut policy = PodPolicy::new(rules, self.ports[0], self.ports[0]);
-            policy.source4 = POD4.parse().ok();
-            policy.report_direct = true;
-            policy
-        };
-        let rules = match way {
-            Way::Ebpf => Some(self.relayed),
-            Way::Direct => Some(self.direct),
-            Way::Bare | Way::Nft | Way::Captured | Way::Tunnel => None,
-        };
-        let policy = rules.map(policy);
-        let attached = policy
-            .map(|policy| self.programs.attach(&self.pod.cgroup, 1, &policy))
+    pub(super) fn prepare(&self, way: Way) -> anyhow::Result<Ready<'_>> {
+        let intercepted = matches!(way, Way::Direct | Way::Ebpf | Way::Captured)
+            .then(|| self.hnp.intercept(&self.pod))
             .transpose()?;
-        if way == Way::Nft {
-            self.nft_redirect()?;
-        }
+        let redirected = (way == Way::Nft)
+            .then(|| Redirect::start(&self.pod, self.servers.managed, LISTENER.port()))
+            .transpose()?;
         Ok(Ready {
             scene: self,
-            _attached: attached,
-            nft: way == Way::Nft,
+            way,
+            _intercepted: intercepted,
+            _redirected: redirected,
         })
     }
 
-    fn nft_redirect(&self) -> anyhow::Result<()> {
-        self.nft(&format!(
-            "table ip hnp_bench {{ chain output {{ type nat hook output priority -100; \
-             meta mark {MARK} accept; ip daddr {PEER4} tcp dport {} redirect to :{}; }}; }}",
-            self.connect.port(),
-            self.ports[1]
-        ))
-    }
-
-    fn nft_end(&self) -> anyhow::Result<()> {
-        self.nft("delete table ip hnp_bench")
-    }
-
-    fn nft(&self, what: &str) -> anyhow::Result<()> {
-        let output = self
-            .pod
-            .netns
-            .run(|| Command::new("nft").arg(what).output())
-            .context("cannot start nft (package nftables)")?;
-        if !output.status.success() {
-            bail!("nft: {}", String::from_utf8_lossy(&output.stderr).trim());
+    fn server(&self, way: Way, what: What) -> SocketAddr {
+        let by_itself = matches!(way, Way::Bare | Way::Direct);
+        match what {
+            What::Connections(_) if by_itself => self.servers.web,
+            What::Connections(_) => self.servers.managed,
+            What::Flow(_) if by_itself => self.servers.direct,
+            What::Flow(_) => self.servers.captured,
         }
-        Ok(())
     }
 }
 
 impl Ready<'_> {
-    /// What a client in the pod says. CPU time is that of both ends.
-    pub(super) fn client(&self, what: &[&str]) -> anyhow::Result<Vec<(&'static str, f64)>> {
-        let before = client::cpu()?;
-        let output = self
-            .scene
-            .pod
-            .command(std::env::current_exe()?)
-            .arg("intercept-client")
-            .args(what)
-            .arg(self.scene.connect.to_string())
-            .arg(self.scene.read.to_string())
-            .output()?;
+    /// What a client in the pod says, and CPU time: `cpu` is that of both ends of a flow, `hnp_cpu` that of the HNP between.
+    pub(super) fn client(&self, what: What) -> anyhow::Result<Vec<(String, f64)>> {
+        let Ready { scene, way, .. } = self;
+        // CPU time is told in microseconds a connection, and in seconds a GiB.
+        let (verb, count, unit) = match what {
+            What::Connections(count) => ("connect", count, f64::from(count) / 1e6),
+            What::Flow(mebibytes) => (
+                "read",
+                mebibytes,
+                f64::from(mebibytes) * f64::from(1 << 20) / GIB,
+            ),
+        };
+        let mut command = scene.pod.command(std::env::current_exe()?);
+        command
+            .args(["intercept-client", verb, &count.to_string()])
+            .arg(scene.server(*way, what).to_string());
+        if *way == Way::Tunnel {
+            command.env(client::PROXY, LISTENER.to_string());
+        }
+        let hnp = scene.hnp.behind(*way);
+        let hnp = hnp.map(|hnp| ProcessTree::of(hnp.id())).transpose()?;
+        let hnp_cpu = || hnp.as_ref().map(ProcessTree::cpu).transpose();
+        let before = (client::cpu()?, hnp_cpu()?);
+        let output = command.output()?;
+        let after = (client::cpu()?, hnp_cpu()?);
         if !output.status.success() {
             bail!(
-                "the client in the pod: {}",
+                "{way}: the client in the pod: {}",
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
-        let own = (client::cpu()? - before).as_secs_f64();
-        let known = client::CONNECTING.iter().map(|(name, _)| *name);
-        let known: Vec<&str> = known
-            .chain(client::READING.iter().map(|(name, ..)| *name))
-            .collect();
-        let text = String::from_utf8(output.stdout)?;
+        let own = (after.0 - before.0).as_secs_f64();
         let mut said = Vec::new();
-        for line in text.lines() {
+        for line in String::from_utf8(output.stdout)?.lines() {
             let (name, value) = line.split_once(' ').context("no figure")?;
-            let mut value: f64 = value.parse()?;
-            if name == "cpu" {
-                let mebibytes: f64 = what.last().context("no amount")?.parse()?;
-                value += own / (mebibytes * f64::from(1 << 20) / GIB);
-            }
-            let name = known.iter().find(|known| **known == name);
-            said.push((*name.context("a figure of no known name")?, value));
+            let value: f64 = value.parse()?;
+            let servers = if name == "cpu" { own / unit } else { 0.0 };
+            said.push((name.to_owned(), value + servers));
+        }
+        if let (Some(before), Some(after)) = (before.1, after.1) {
+            said.push(("hnp_cpu".to_owned(), (after - before).as_secs_f64() / unit));
         }
         Ok(said)
     }
 }
 
-impl Drop for Ready<'_> {
-    fn drop(&mut self) {
-        if self.nft
-            && let Err(error) = self.scene.nft_end()
-        {
-            eprintln!("{error:#}");
-        }
-    }
-}
-
-/// A byte to everybody.
-fn answer(listener: &TcpListener) {
-    for mut stream in listener.incoming().flatten() {
-        let _ = stream.write_all(b"!");
-    }
-}
-
-/// As much as the other side takes.
-fn send(listener: &TcpListener) {
-    let buffer = vec![0; 1 << 17];
-    for mut stream in listener.incoming().flatten() {
-        while stream.write_all(&buffer).is_ok() {}
-    }
-}
-
-/// Finds out where a connection was meant to go, connects there, and hands a byte back. One at a time, as the client asks.
-fn relay(listener: &TcpListener, mut asked: Option<Destinations>) -> anyhow::Result<()> {
-    let netns = NetnsCookie::of_socket(listener)?;
-    loop {
-        let (mut client, from) = listener.accept()?;
-        let to = match &mut asked {
-            Some(destinations) => {
-                destinations
-                    .take(netns, from)?
-                    .context("a connection without a destination")?
-                    .address
-            }
-            None => SockRef::from(&client)
-                .original_dst_v4()?
-                .as_socket()
-                .context("no address")?,
-        };
-        let upstream = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-        upstream.set_mark(MARK)?;
-        upstream.connect(&to.into())?;
-        let mut upstream = TcpStream::from(upstream);
-        let mut byte = [0];
-        upstream.read_exact(&mut byte)?;
-        client.write_all(&byte)?;
-    }
+/// A network as a node's, joined to the servers' as the pod's is, so that the way to the upstream is as long from HNP in either.
+fn node(pod: &Pod) -> Namespace {
+    let node = Namespace::new();
+    node.run(|| {
+        ip(&format!(
+            "link add node0 type veth peer name node1 netns {}",
+            pod.peer.path().display()
+        ));
+        ip(&format!("address add {NODE4}/32 dev node0"));
+        ip("link set node0 up");
+        ip(&format!("route add {PEER4}/32 dev node0"));
+    });
+    pod.peer.run(|| {
+        ip("link set node1 up");
+        ip(&format!("route add {NODE4}/32 dev node1"));
+    });
+    node
 }
