@@ -56,8 +56,10 @@ if [ -z "$own" ]; then
         insmod "/modules/$module.ko" || stop "lacks module $module"
     done
     if [ "$shares" = yes ]; then enter_shared; fi
-    mount -t tmpfs none /tmp
-    mount -t tmpfs none /run
+    # The checkout could be below one of them.
+    for directory in /tmp /run; do
+        [ -n "$(ls "$directory")" ] || mount -t tmpfs none "$directory"
+    done
 fi
 
 mkdir -p /dev/pts /dev/shm
