@@ -39,13 +39,14 @@ use crate::{
 ///
 /// The machine is emulated and slow; a kernel is up after some seven seconds. A test that skips itself, a program that dies
 /// and a machine that does not end by itself count as failed. For `intercept`, whose tests start clients of many kinds, the
-/// machine sees all files of this one; it cannot write them.
+/// machine sees all files of this one; it cannot write them. For `cost` its clock goes on with each instruction, not with time.
 #[derive(clap::Args)]
 #[command(
     after_help = "Kernels are fetched once, from where this machine installs Debian packages; to fetch newer ones, remove \
                   target/vm.\n\n\
                   Examples:\n  cargo xtask vm                      # every suite on every kernel\n  \
-                  cargo xtask vm ktls --kernel 6.1    # one suite on one"
+                  cargo xtask vm ktls --kernel 6.1    # one suite on one\n  \
+                  cargo xtask vm cost --kernel 6.12   # count a direct flow's instructions"
 )]
 pub(crate) struct Args {
     /// Runs only this suite.
@@ -121,6 +122,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 console: image.with_extension("console"),
                 name: format!("Linux {}", kernel.name),
                 shares: matches!(plan.tools, Tools::All),
+                clock: plan.clock,
                 limit: limit + Duration::from_secs(60),
             };
             outcomes.extend(machine.run()?);

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::kernel::Kernel;
+use super::{kernel::Kernel, plan::Clock};
 use crate::{
     install::{self, Debian},
     shell::{find_program, shown},
@@ -34,6 +34,7 @@ pub(super) struct Machine<'a> {
     pub(super) name: String,
     /// Whether it sees this machine's files; it cannot write them.
     pub(super) shares: bool,
+    pub(super) clock: Clock,
     /// After which it is switched off from outside.
     pub(super) limit: Duration,
 }
@@ -85,8 +86,15 @@ impl Machine<'_> {
 
     fn command(&self) -> Command {
         // Emulated also where /dev/kvm is: the same everywhere, and inside another virtual machine it is a gamble.
-        // Two processors, so that there is something to race with.
-        const SHAPE: [&str; 4] = ["-machine", "q35", "-smp", "2"];
+        let shape = match self.clock {
+            // Two processors, so that there is something to race with.
+            Clock::Time => "-accel tcg,thread=multi -smp 2 -cpu max",
+            // A nanosecond for each instruction; while there is none to execute, on to whatever is waited for. Each step of a
+            // `rep movs` counts as one: to a processor that promises nothing about it, the kernel copies words, not bytes.
+            Clock::Instructions => {
+                "-accel tcg,thread=single -icount shift=0,sleep=off -smp 1 -cpu max,-erms,-fsrm"
+            }
+        };
         // What is written over shared files is kept in memory.
         let megabytes = if self.shares { "4096" } else { "2048" };
         // A crash ends the machine; so does what would otherwise be a line in the kernel's log, then damage.
@@ -102,9 +110,8 @@ impl Machine<'_> {
         };
         command
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
-            .args(["-display", "none", "-cpu", "max"])
-            .args(["-accel", "tcg,thread=multi"])
-            .args(SHAPE)
+            .args(["-display", "none", "-machine", "q35"])
+            .args(shape.split(' '))
             .args(["-m", megabytes])
             .arg("-chardev")
             .arg(format!("file,id=kernel,path={}", self.console.display()))

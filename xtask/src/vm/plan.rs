@@ -13,6 +13,8 @@ pub(super) enum Suite {
     /// Transparent interception, `hnp exec`, `hnp observe` and what `hnp check` says of the kernel, as their users meet them, with real
     /// clients; on both backends.
     Intercept,
+    /// What `direct` flows cost a pod, in instructions, the kernel's included.
+    Cost,
 }
 
 /// What a suite is made of.
@@ -26,6 +28,7 @@ pub(super) struct Plan {
     pub(super) backends: &'static [&'static str],
     pub(super) modules: &'static [&'static str],
     pub(super) tools: Tools,
+    pub(super) clock: Clock,
     /// After so many minutes the machine switches itself off.
     pub(super) minutes: u64,
 }
@@ -49,6 +52,15 @@ pub(super) enum Tools {
     All,
 }
 
+/// What the machine's clock goes by.
+#[derive(Clone, Copy)]
+pub(super) enum Clock {
+    /// The time of this machine.
+    Time,
+    /// The instructions that are executed, the kernel's and those of all programs, on one processor: each takes a nanosecond.
+    Instructions,
+}
+
 impl Program {
     const fn all(suite: &'static str) -> Self {
         Self {
@@ -62,6 +74,12 @@ impl Program {
 /// Pods are joined to the world by the first; by the others, sockets are listed and closed.
 const PODS: &[&str] = &["veth", "inet_diag", "tcp_diag"];
 
+const IPROUTE: Debian = Debian {
+    package: "iproute2",
+    brings: "ip",
+    why: "makes the pods of tests",
+};
+
 impl Suite {
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -69,6 +87,7 @@ impl Suite {
             Self::Uring => "uring",
             Self::Ebpf => "ebpf",
             Self::Intercept => "intercept",
+            Self::Cost => "cost",
         }
     }
 
@@ -103,6 +122,7 @@ impl Suite {
                     "poly1305_generic",
                 ],
                 tools: Tools::Few(&[]),
+                clock: Clock::Time,
                 minutes: 15,
             },
             Self::Uring => Plan {
@@ -127,6 +147,7 @@ impl Suite {
                 backends: &["io_uring"],
                 modules: &[],
                 tools: Tools::Few(&[]),
+                clock: Clock::Time,
                 minutes: 15,
             },
             Self::Ebpf => Plan {
@@ -137,11 +158,7 @@ impl Suite {
                 backends: &[],
                 modules: PODS,
                 tools: Tools::Few(&[
-                    Debian {
-                        package: "iproute2",
-                        brings: "ip",
-                        why: "makes the pods of tests",
-                    },
+                    IPROUTE,
                     Debian {
                         package: "util-linux",
                         brings: "nsenter",
@@ -158,6 +175,7 @@ impl Suite {
                         why: "takes privileges from tests",
                     },
                 ]),
+                clock: Clock::Time,
                 minutes: 15,
             },
             Self::Intercept => Plan {
@@ -190,7 +208,22 @@ impl Suite {
                 backends: &["io_uring", "epoll"],
                 modules: PODS,
                 tools: Tools::All,
+                clock: Clock::Time,
                 minutes: 60,
+            },
+            Self::Cost => Plan {
+                cargo: &["--test", "cost"],
+                programs: vec![Program {
+                    suite: "cost",
+                    arguments: &["--ignored", "--test-threads=1", "--show-output"],
+                    without: &[],
+                }],
+                environment: &[],
+                backends: &[],
+                modules: &["veth"],
+                tools: Tools::Few(&[IPROUTE]),
+                clock: Clock::Instructions,
+                minutes: 15,
             },
         }
     }
