@@ -31,10 +31,12 @@ pub mod flags {
     /// Refuse connections of sockets bound to an interface: they cannot reach the loopback interface. Without it: let them
     /// pass directly.
     pub const DENY_BOUND: u32 = 1 << 2;
-    /// Report each decision.
-    pub const REPORT_DECISIONS: u32 = 1 << 3;
+    /// Report what is refused.
+    pub const REPORT_REFUSALS: u32 = 1 << 3;
     /// Report each direct connection when it ends.
     pub const REPORT_DIRECT: u32 = 1 << 4;
+    /// Report what is not refused before it is connected, which `connect()` has to wait for.
+    pub const REPORT_BEGINNINGS: u32 = 1 << 5;
 }
 
 /// What is done with a connection. The numbers are part of the ABI.

@@ -119,7 +119,7 @@ fn a_direct_connection_is_observed_from_beginning_to_end() {
     };
     let server = it.pod.server("10.77.0.1:8080");
     let _attached = it.attach(&[rule("10.77.0.0/24", &[], Action::Direct)], |policy| {
-        policy.report_decisions = true;
+        policy.report_beginnings = true;
         policy.report_direct = true;
     });
     let mut events = it.programs.events().unwrap();
@@ -145,6 +145,43 @@ fn a_direct_connection_is_observed_from_beginning_to_end() {
     assert_eq!(closed.source.unwrap().ip().to_string(), POD4);
     assert!(closed.duration > Duration::ZERO && closed.pod == 1 && closed.rule == 1);
     assert_eq!((seen[3].sent, seen[3].received), (0, 0));
+}
+
+/// Whoever connects would wait for it.
+#[test]
+fn beginnings_are_reported_only_where_that_is_wanted() {
+    let Some(mut it) = Setup::new("beginnings") else {
+        return;
+    };
+    let rules = [
+        rule("10.77.0.0/24", &[], Action::Direct),
+        rule("203.0.113.8/32", &[], Action::Deny),
+    ];
+    let mut events = it.programs.events().unwrap();
+    // Relayed, direct (and nobody listens there), denied.
+    let connections = [
+        "tcp 203.0.113.7:443",
+        "tcp 10.77.0.1:81",
+        "tcp 203.0.113.8:443",
+    ];
+    use EventKind::{Denied, Direct, NotMade, Relayed};
+    for (beginnings, expected) in [
+        (false, &[NotMade, Denied] as &[EventKind]),
+        (true, &[Relayed, Direct, NotMade, Denied]),
+        (false, &[NotMade, Denied]),
+    ] {
+        let attached = it.attach(&rules, |policy| {
+            policy.report_refusals = true;
+            policy.report_direct = true;
+            policy.report_beginnings = beginnings;
+        });
+        it.pod.client(&connections);
+        // They come in order: with the last, all have come.
+        let seen = wait_for(&mut events, expected.len());
+        let kinds: Vec<EventKind> = seen.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, expected, "beginnings: {beginnings}");
+        drop(attached);
+    }
 }
 
 #[test]

@@ -239,7 +239,11 @@ fn decided(
     rule: u32,
     kind: EventKind,
 ) {
-    if policy.flags & flags::REPORT_DECISIONS == 0 {
+    let wanted = match kind {
+        EventKind::Relayed | EventKind::Direct | EventKind::FailedOpen => flags::REPORT_BEGINNINGS,
+        _ => flags::REPORT_REFUSALS,
+    };
+    if policy.flags & wanted == 0 {
         return;
     }
     report::submit(

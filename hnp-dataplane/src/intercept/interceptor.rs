@@ -20,6 +20,7 @@ use super::{InterceptError, KernelRules, Observers, Order, Pod, Settings};
 use crate::admin::metrics::Pods;
 use crate::redirect::{Attached, Events, NetNs, Pins, PodPolicy, Programs, RulesId, cgroup2_mount};
 pub use report::COUNTERS;
+use report::Reports;
 
 /// How long without a heartbeat until the kernel takes HNP for gone, although it listens.
 const STALE_AFTER: Duration = Duration::from_secs(10);
@@ -34,8 +35,8 @@ pub struct Interceptor {
     observers: Observers,
     books: Arc<Pods>,
     settings: Settings,
-    /// Whether the kernel is told to report.
-    reporting: bool,
+    /// What the kernel is told to report.
+    reports: Reports,
     /// By the cgroup's number.
     served: BTreeMap<u64, Served>,
     last_number: u32,
@@ -75,7 +76,7 @@ impl Interceptor {
             programs,
             workers,
             backlog,
-            reporting: settings.report || observers.count() > 0,
+            reports: Reports::wanted(settings.report, &observers),
             observers,
             books,
             settings,
@@ -228,8 +229,9 @@ impl Interceptor {
             without_hnp: self.settings.without_hnp,
             deny_quic: self.settings.deny_quic,
             deny_bound: self.settings.deny_bound,
-            report_decisions: self.reporting,
-            report_direct: self.reporting,
+            report_refusals: self.reports.ends,
+            report_direct: self.reports.ends,
+            report_beginnings: self.reports.beginnings,
             ..PodPolicy::new(rules, port4, port6)
         }
     }
@@ -331,22 +333,22 @@ impl Interceptor {
     /// # Errors
     /// The kernel refuses; pods before the one at fault have the new ones already.
     pub fn configure(&mut self, settings: Settings) -> Result<(), InterceptError> {
-        self.reporting = settings.report || self.observers.count() > 0;
+        self.reports = Reports::wanted(settings.report, &self.observers);
         let rules_changed = settings.rules != self.settings.rules;
         self.settings = settings;
         self.apply(rules_changed)
     }
 
-    /// Tells the kernel whether to report: observers came or went.
+    /// Tells the kernel what to report: observers came or went.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn observed(&mut self) -> Result<(), InterceptError> {
-        let reporting = self.settings.report || self.observers.count() > 0;
-        if reporting == self.reporting {
+        let reports = Reports::wanted(self.settings.report, &self.observers);
+        if reports == self.reports {
             return Ok(());
         }
-        self.reporting = reporting;
+        self.reports = reports;
         self.apply(false)
     }
 

@@ -43,7 +43,7 @@ pub struct Settings {
     pub deny_quic: bool,
     /// Whether sockets bound to an interface are refused.
     pub deny_bound: bool,
-    /// Whether the kernel reports what it decides even if nobody observes: for the access log.
+    /// Whether the kernel reports what it refuses and what has ended even if nobody observes: for the access log.
     pub report: bool,
 }
 

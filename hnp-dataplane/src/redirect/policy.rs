@@ -34,10 +34,13 @@ pub struct PodPolicy {
     pub deny_quic: bool,
     /// Whether sockets bound to an interface, which cannot reach HNP, are refused; they pass directly otherwise.
     pub deny_bound: bool,
-    /// Whether each decision is reported as an event.
-    pub report_decisions: bool,
+    /// Whether what is refused is reported as an event.
+    pub report_refusals: bool,
     /// Whether the end of each direct connection is reported as an event.
     pub report_direct: bool,
+    /// Whether what is redirected or passes is reported as an event before it is connected. Waking whoever reads that is most of what
+    /// redirection adds to `connect()`.
+    pub report_beginnings: bool,
 }
 
 impl PodPolicy {
@@ -53,8 +56,9 @@ impl PodPolicy {
             without_hnp: WithoutHnp::Closed,
             deny_quic: false,
             deny_bound: false,
-            report_decisions: false,
+            report_refusals: false,
             report_direct: false,
+            report_beginnings: false,
         }
     }
 
@@ -68,8 +72,9 @@ impl PodPolicy {
             flags: flag(self.without_hnp == WithoutHnp::Open, flags::FAIL_OPEN)
                 | flag(self.deny_quic, flags::DENY_QUIC)
                 | flag(self.deny_bound, flags::DENY_BOUND)
-                | flag(self.report_decisions, flags::REPORT_DECISIONS)
-                | flag(self.report_direct, flags::REPORT_DIRECT),
+                | flag(self.report_refusals, flags::REPORT_REFUSALS)
+                | flag(self.report_direct, flags::REPORT_DIRECT)
+                | flag(self.report_beginnings, flags::REPORT_BEGINNINGS),
             port4: self.port4,
             port6: self.port6,
             source4: address(self.source4.map(IpAddr::V4)),

@@ -1,9 +1,9 @@
 //! What the kernel reports and counts, in the words of people.
 
 use super::Interceptor;
-use crate::intercept::Event;
 use crate::intercept::event::{End, Kind, unix_time};
 use crate::intercept::protocol::{FromBefore, PodReport};
+use crate::intercept::{Event, Observers};
 use crate::redirect::{Counter, EventKind, Existing, Observed};
 
 impl Interceptor {
@@ -79,6 +79,26 @@ impl Interceptor {
     }
 }
 
+/// What the kernel is to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reports {
+    /// Refusals, and the ends of direct connections: for the access log and for observers.
+    pub(super) ends: bool,
+    /// What is about to be connected: for observers alone, for `connect()` has to wait until HNP is woken.
+    pub(super) beginnings: bool,
+}
+
+impl Reports {
+    /// With the access log or without, for whoever observes now.
+    pub(super) fn wanted(log: bool, observers: &Observers) -> Self {
+        let observed = observers.count() > 0;
+        Self {
+            ends: log || observed,
+            beginnings: observed,
+        }
+    }
+}
+
 /// What the kernel counts, as it is called in reports and metrics.
 pub const COUNTERS: [(Counter, &str); 12] = [
     (Counter::Relayed, "relayed"),
@@ -94,3 +114,23 @@ pub const COUNTERS: [(Counter, &str); 12] = [
     (Counter::EventsLost, "events_lost"),
     (Counter::NoRules, "no_rules"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beginnings_are_for_observers_alone() {
+        let observers = Observers::default();
+        let wanted = |log, observers: &Observers| {
+            let Reports { ends, beginnings } = Reports::wanted(log, observers);
+            (ends, beginnings)
+        };
+        assert_eq!(wanted(false, &observers), (false, false));
+        assert_eq!(wanted(true, &observers), (true, false));
+        let one = observers.join();
+        assert_eq!(wanted(false, &observers), (true, true));
+        drop(one);
+        assert_eq!(wanted(true, &observers), (true, false));
+    }
+}
