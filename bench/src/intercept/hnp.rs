@@ -58,7 +58,7 @@ impl Hnp {
             let config = directory.path().join(format!("{name}.toml"));
             let text = format!(
                 "workers = 1\n[listener]\naddress = \"{LISTENER}\"\n[upstream]\nurl = \"http://{}\"\n\
-                 [[policy.allow]]\ncidrs = [\"{PEER4}/32\"]\n[admin]\naddress = \"off\"\n[log]\nlevel = \"warn\"\n{more}",
+                 [[policy.allow]]\ncidrs = [\"{PEER4}/32\"]\n[limits]\nconnections = 1000\n[admin]\naddress = \"off\"\n[log]\nlevel = \"warn\"\n{more}",
                 servers.upstream
             );
             fs::write(&config, text)?;
