@@ -1,12 +1,14 @@
-//! Ctrl-C and the like: what the benchmark wrote is deleted; what it started ends by its end.
+//! Ctrl-C and the like: what the benchmark made is removed; what it started ends by its end.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 
-static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+type Removal = Box<dyn FnOnce() + Send>;
+
+static REMOVALS: Mutex<Vec<Removal>> = Mutex::new(Vec::new());
 
 /// Has the signals that end a program taken by a thread that cleans up first. Call it before other threads are there: they
 /// inherit that these signals are not for them.
@@ -21,13 +23,9 @@ pub fn watch() -> anyhow::Result<()> {
     signals.thread_block()?;
     let wait = move || {
         let Ok(signal) = signals.wait() else { return };
-        for directory in DIRECTORIES
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
-            // It may be gone already.
-            let _gone = std::fs::remove_dir_all(directory);
+        // The last first, as values are dropped.
+        while let Some(remove) = removals().pop() {
+            remove();
         }
         std::process::exit(128 + signal as i32);
     };
@@ -40,8 +38,18 @@ pub fn watch() -> anyhow::Result<()> {
 
 /// Has a directory deleted, should a signal end the program.
 pub(crate) fn delete_too(directory: &Path) {
-    DIRECTORIES
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(directory.to_owned());
+    let directory = directory.to_owned();
+    remove_too(move || {
+        // It may be gone already.
+        let _gone = std::fs::remove_dir_all(directory);
+    });
+}
+
+/// Has something removed, should a signal end the program.
+pub(crate) fn remove_too(removal: impl FnOnce() + Send + 'static) {
+    removals().push(Box::new(removal));
+}
+
+fn removals() -> MutexGuard<'static, Vec<Removal>> {
+    REMOVALS.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -154,15 +154,23 @@ impl Pod {
     /// # Panics
     /// When it stays.
     pub fn delete_cgroup(&self) {
-        if !self.cgroup.exists() {
-            return;
-        }
-        // Linux 5.14. Without it the processes must have been waited for.
-        let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
-        wait::until("the pod's cgroup to go", || {
-            fs::remove_dir(&self.cgroup).map_err(|error| error.to_string())
-        });
+        delete_cgroup(&self.cgroup);
     }
+}
+
+/// As [`Pod::delete_cgroup`], for whoever cannot drop the pod.
+///
+/// # Panics
+/// When it stays.
+pub fn delete_cgroup(cgroup: &Path) {
+    if !cgroup.exists() {
+        return;
+    }
+    // Linux 5.14. Without it the processes must have been waited for.
+    let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+    wait::until("the pod's cgroup to go", || {
+        fs::remove_dir(cgroup).map_err(|error| error.to_string())
+    });
 }
 
 impl Drop for Pod {
@@ -269,9 +277,13 @@ impl Default for Bpffs {
 
 impl Drop for Bpffs {
     fn drop(&mut self) {
-        // What is pinned there goes with it.
-        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
+        unmount(self.0.path());
     }
+}
+
+/// Takes a [`Bpffs`] away, for whoever cannot drop it; its directory stays. What is pinned there goes with it.
+pub fn unmount(bpffs: &Path) {
+    let _ = umount2(bpffs, MntFlags::MNT_DETACH);
 }
 
 fn address(device: &str, v4: &str, v6: &str) {

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use hnp_dataplane::intercept::client::Client;
 use hnp_dataplane::intercept::protocol::Request;
-use hnp_tests::pod::{Bpffs, Namespace, PEER4, Pod};
+use hnp_tests::pod::{Bpffs, Namespace, PEER4, Pod, unmount};
 
 use super::Way;
 use super::servers::Servers;
 use crate::child::Process;
+use crate::{interrupt, peers};
 
 /// How long HNP may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,8 +42,13 @@ impl Hnp {
         node: &Namespace,
         servers: &Servers,
     ) -> anyhow::Result<Hnp> {
-        let directory = tempfile::tempdir()?;
+        let directory = peers::directory()?;
         let bpffs = Bpffs::new();
+        let mounted = bpffs.path().to_owned();
+        interrupt::remove_too(move || {
+            unmount(&mounted);
+            let _gone = fs::remove_dir(&mounted);
+        });
         let control = directory.path().join("control.sock");
         let intercept = format!(
             "[intercept]\ncontrol = \"{}\"\npins = \"{}\"\n\

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use hnp_tests::pod::{Namespace, PEER4, Pod, ip};
+use hnp_tests::pod::{self, Namespace, PEER4, Pod, ip};
 
 use super::hnp::{Hnp, Interception, LISTENER};
 use super::nft::Redirect;
 use super::servers::Servers;
 use super::{Way, client};
 use crate::figures::GIB;
+use crate::interrupt;
 use crate::usage::ProcessTree;
 
 /// The address of the network that the intercepting HNP is in.
@@ -44,6 +45,8 @@ pub(super) struct Ready<'a> {
 impl Scene {
     pub(super) fn new(program: &Path) -> anyhow::Result<Scene> {
         let pod = Pod::new("bench");
+        let cgroup = pod.cgroup.clone();
+        interrupt::remove_too(move || pod::delete_cgroup(&cgroup));
         let node = node(&pod);
         let servers = Servers::start(&pod)?;
         Ok(Scene {
